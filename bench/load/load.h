@@ -1,0 +1,55 @@
+// Closed-loop load on a cluster: each client has one call under way at a time, and begins the next
+// when it ends.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bench/load/histogram.h"
+#include "client/client.h"
+#include "proto/base/result.h"
+
+namespace ballast::load {
+
+enum class Mix { kPut, kGet, kMixed };  // mixed: half of each, by chance
+
+struct LoadOptions {
+  std::vector<std::string> endpoints;
+  Mix mix = Mix::kPut;
+  uint64_t bytes = 1 << 20;  // of a tensor of f32 values: a multiple of 4
+  client::CodecSpec codec;
+  client::Ack ack = client::Ack::kSync;
+  client::ReadLevel read = client::ReadLevel::kLinearizable;
+  unsigned clients = 4;
+  unsigned keys = 64;
+  std::chrono::milliseconds warm_up{1000};  // not counted
+  std::chrono::milliseconds time{5000};
+  client::milliseconds deadline{30'000};  // of each call
+};
+
+// What one kind of call did while it counted.
+struct CallFigures {
+  Histogram latency_ns;  // of those that succeeded
+  uint64_t encoded_bytes = 0;
+  std::map<std::string, uint64_t> errors;  // how many by code
+  std::string first_error;
+
+  uint64_t failed() const;
+  void merge(const CallFigures& other);
+};
+
+struct LoadReport {
+  CallFigures put;
+  CallFigures get;
+  double seconds = 0;  // that were counted
+  std::string clean_up_error;
+};
+
+// Errors: what keeps the load from starting; calls that fail later are counted in the report.
+Result<LoadReport> run_load(const LoadOptions& options);
+
+}  // namespace ballast::load

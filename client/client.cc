@@ -1,0 +1,445 @@
+#include "client/client.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "client/internal/convert.h"
+#include "client/internal/download.h"
+#include "client/internal/engine.h"
+#include "client/internal/publish.h"
+#include "client/internal/upload.h"
+#include "proto/base/limits.h"
+
+namespace ballast::client {
+namespace {
+
+constexpr milliseconds kStatusTime{2000};  // of one node that is asked how it is
+
+uint64_t product(const std::vector<uint64_t>& shape) {
+  uint64_t values = 1;
+  for (const uint64_t extent : shape) values *= extent;
+  return values;
+}
+
+Status check_tensor(const TensorView& tensor) {
+  if (tensor.shape.size() > limits::kTensorRankMax)
+    return fail(Errc::kInvalidArgument, "a tensor of rank {}; the limit is {}", tensor.shape.size(),
+                limits::kTensorRankMax);
+  uint64_t bytes = quant::dtype_bytes(tensor.dtype);
+  for (const uint64_t extent : tensor.shape) {
+    if (__builtin_mul_overflow(bytes, extent, &bytes))
+      return fail(Errc::kInvalidArgument, "the tensor's shape overflows");
+  }
+  if (bytes != tensor.data.size())
+    return fail(Errc::kInvalidArgument, "the shape needs {} bytes, the tensor has {}", bytes,
+                tensor.data.size());
+  return {};
+}
+
+TensorSource source_of(const TensorView& tensor) {
+  return {.name = "",
+          .section = "",
+          .dtype = tensor.dtype,
+          .shape = tensor.shape,
+          .read = [data = tensor.data](uint64_t offset, std::span<std::byte> out) -> Status {
+            std::memcpy(out.data(), data.data() + offset, out.size());
+            return {};
+          }};
+}
+
+}  // namespace
+
+Result<Ack> parse_ack(std::string_view text) {
+  if (text == "async") return Ack::kAsync;
+  if (text == "sync") return Ack::kSync;
+  if (text == "sync_all") return Ack::kSyncAll;
+  return fail(Errc::kInvalidArgument, "'{}' is no ack level; use async, sync or sync_all", text);
+}
+
+std::string_view ack_name(Ack ack) {
+  switch (ack) {
+    case Ack::kAsync: return "async";
+    case Ack::kSync: return "sync";
+    case Ack::kSyncAll: return "sync_all";
+  }
+  return "unknown";
+}
+
+Result<ReadLevel> parse_read_level(std::string_view text) {
+  if (text == "linearizable") return ReadLevel::kLinearizable;
+  if (text == "any") return ReadLevel::kAny;
+  return fail(Errc::kInvalidArgument, "'{}' is no read level; use linearizable or any", text);
+}
+
+uint64_t StoredTensor::values() const { return product(shape); }
+uint64_t StoredTensor::source_bytes() const { return values() * quant::dtype_bytes(dtype); }
+
+CodecPolicy default_policy(CodecSpec matrices) {
+  return [matrices](const TensorSource& tensor) -> CodecSpec {
+    if (!quant::dtype_is_codable(tensor.dtype)) return quant::exact_codec(tensor.dtype);
+    if (tensor.shape.size() >= 2) return matrices;
+    if (tensor.dtype == DType::kF32) return {.id = quant::CodecId::kF16};
+    return quant::exact_codec(tensor.dtype);
+  };
+}
+
+CodecPolicy uniform_policy(CodecSpec codec) {
+  return [codec](const TensorSource& tensor) {
+    return quant::dtype_is_codable(tensor.dtype) ? codec : quant::exact_codec(tensor.dtype);
+  };
+}
+
+const NodeStatus* ClusterStatus::leader() const {
+  const NodeStatus* found = nullptr;
+  for (const NodeStatus& node : nodes) {
+    if (!node.error && node.role == "leader" && (found == nullptr || node.term > found->term))
+      found = &node;
+  }
+  return found;
+}
+
+size_t ClusterStatus::reachable() const {
+  return static_cast<size_t>(
+      std::ranges::count_if(nodes, [](const NodeStatus& node) { return !node.error; }));
+}
+
+struct Client::Impl {
+  explicit Impl(Options options) : engine(std::move(options)) {}
+
+  Result<Receipt> commit_one(pb::Operation operation, Ack ack) {
+    std::vector<pb::Operation> operations;
+    operations.push_back(std::move(operation));
+    BALLAST_TRY(const pb::WriteReply reply,
+                engine.commit(std::move(operations), {}, ack, engine.deadline({})));
+    return receipt_from_wire(reply);
+  }
+
+  // A small tensor: its block and its commit in one round trip.
+  Result<PutResult> put_small(const std::string& key, const TensorSource& source, CodecSpec codec,
+                              const PutOptions& options);
+  Result<PutResult> put_large(const std::string& key, const TensorSource& source, CodecSpec codec,
+                              const PutOptions& options);
+  Result<PutResult> put_commit(const std::string& key, StoredTensor tensor,
+                               const PutOptions& options, std::optional<Engine::StagedBlock> block);
+  NodeStatus ask_status(const Member& member);
+  VerifyReport verify_member(const Member& member, bool deep);
+
+  Engine engine;
+};
+
+Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Client::~Client() = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+
+Result<Client> Client::connect(Options options) {
+  options.window_blocks = std::max<size_t>(1, options.window_blocks);
+  auto impl = std::make_unique<Impl>(std::move(options));
+  BALLAST_TRY_STATUS(impl->engine.connect());
+  return Client(std::move(impl));
+}
+
+std::vector<Member> Client::members() const { return impl_->engine.members(); }
+
+// ---- keys ---------------------------------------------------------------------------------------
+
+Result<PutResult> Client::Impl::put_commit(const std::string& key, StoredTensor tensor,
+                                           const PutOptions& options,
+                                           std::optional<Engine::StagedBlock> block) {
+  std::vector<pb::Operation> operations(1);
+  operations[0].mutable_put_key()->set_key(key);
+  *operations[0].mutable_put_key()->mutable_tensor() = to_wire(tensor);
+  std::vector<pb::Precondition> preconditions;
+  if (options.expect_revision) {
+    auto& revision = *preconditions.emplace_back().mutable_key_revision();
+    revision.set_key(key);
+    revision.set_revision(*options.expect_revision);
+  }
+  BALLAST_TRY(const pb::WriteReply reply,
+              engine.commit(std::move(operations), std::move(preconditions), options.ack,
+                            engine.deadline(options.deadline), std::move(block)));
+  return PutResult{.receipt = receipt_from_wire(reply), .tensor = std::move(tensor)};
+}
+
+Result<PutResult> Client::Impl::put_small(const std::string& key, const TensorSource& source,
+                                          CodecSpec codec, const PutOptions& options) {
+  BALLAST_TRY(SmallTensor small, encode_small({&source, codec}));
+  return put_commit(key, std::move(small.tensor), options, std::move(small.block));
+}
+
+Result<PutResult> Client::Impl::put_large(const std::string& key, const TensorSource& source,
+                                          CodecSpec codec, const PutOptions& options) {
+  constexpr int kUploadsMax = 5;  // a failover may lose blocks that are staged and not committed
+  for (int attempt = 1;; ++attempt) {
+    Uploader uploader(engine, {.ack = options.ack, .step_deadline = engine.options().deadline});
+    BALLAST_TRY(std::vector<StoredTensor> stored, uploader.upload({{&source, codec}}));
+    auto result = put_commit(key, std::move(stored.front()), options, std::nullopt);
+    if (result || result.error().code != Errc::kMissingBlocks || attempt == kUploadsMax)
+      return result;
+  }
+}
+
+Result<PutResult> Client::put(const std::string& key, const TensorView& tensor,
+                              const PutOptions& options) {
+  BALLAST_TRY_STATUS(check_key(key));
+  BALLAST_TRY_STATUS(check_tensor(tensor));
+  const CodecSpec codec = options.codec.value_or(quant::exact_codec(tensor.dtype));
+  const TensorSource source = source_of(tensor);
+  const bool small = product(tensor.shape) <= quant::values_per_block(codec, tensor.dtype);
+  return small ? impl_->put_small(key, source, codec, options)
+               : impl_->put_large(key, source, codec, options);
+}
+
+Result<StoredKey> Client::stat(const std::string& key, const ReadOptions& options) {
+  BALLAST_TRY_STATUS(check_key(key));
+  pb::Request request;
+  request.set_read(to_wire(options.read));
+  request.mutable_get_key()->set_key(key);
+  Engine& engine = impl_->engine;
+  BALLAST_TRY(const Response response,
+              engine.at_any(std::move(request), engine.deadline(options.deadline)));
+  const pb::KeyRow& row = response.reply.get_key().row();
+  BALLAST_TRY(StoredTensor tensor, from_wire(row.tensor()));
+  return StoredKey{.key = key, .revision = row.revision(), .tensor = std::move(tensor)};
+}
+
+Result<Tensor> Client::get(const std::string& key, const ReadOptions& options) {
+  BALLAST_TRY(const StoredKey stored, stat(key, options));
+  Tensor tensor{.dtype = options.as.value_or(stored.tensor.dtype), .shape = stored.tensor.shape};
+  tensor.data.reserve(stored.tensor.values() * quant::dtype_bytes(tensor.dtype));
+  BALLAST_TRY_STATUS(read(stored.tensor, options, [&](std::span<const std::byte> piece) -> Status {
+    tensor.data.insert(tensor.data.end(), piece.begin(), piece.end());
+    return {};
+  }));
+  return tensor;
+}
+
+Result<Receipt> Client::remove(const std::string& key, Ack ack) {
+  BALLAST_TRY_STATUS(check_key(key));
+  pb::Operation operation;
+  operation.mutable_delete_key()->set_key(key);
+  return impl_->commit_one(std::move(operation), ack);
+}
+
+Status Client::list(const std::string& prefix, ReadLevel level,
+                    const std::function<Status(const KeySummary&)>& each) {
+  Engine& engine = impl_->engine;
+  std::string after;
+  for (bool more = true; more;) {
+    pb::Request request;
+    request.set_read(to_wire(level));
+    request.mutable_list_keys()->set_prefix(prefix);
+    request.mutable_list_keys()->set_after(after);
+    request.mutable_list_keys()->set_limit(limits::kListPageMax);
+    BALLAST_TRY(const Response response, engine.at_any(std::move(request), engine.deadline({})));
+    const pb::ListKeysReply& page = response.reply.list_keys();
+    for (const pb::KeySummary& wire : page.keys()) {
+      BALLAST_TRY(const KeySummary summary, from_wire(wire));
+      BALLAST_TRY_STATUS(each(summary));
+      after = summary.key;
+    }
+    more = page.more() && !page.keys().empty();
+  }
+  return {};
+}
+
+// ---- models -------------------------------------------------------------------------------------
+
+Result<PublishResult> Client::publish(const std::string& model,
+                                      const std::vector<TensorSource>& tensors,
+                                      const PublishOptions& options) {
+  return client::publish(impl_->engine, model, tensors, options);
+}
+
+Result<VersionInfo> Client::version(const Reference& reference, ReadLevel level) {
+  pb::Request request;
+  request.set_read(to_wire(level));
+  request.mutable_get_version()->set_model(reference.name);
+  request.mutable_get_version()->set_version(reference.version);
+  request.mutable_get_version()->set_alias(reference.alias);
+  Engine& engine = impl_->engine;
+  BALLAST_TRY(const Response response, engine.at_any(std::move(request), engine.deadline({})));
+  return read_manifest(engine, response.reply.get_version());
+}
+
+Result<Receipt> Client::remove_version(const std::string& model, uint64_t version, Ack ack) {
+  pb::Operation operation;
+  operation.mutable_delete_version()->set_model(model);
+  operation.mutable_delete_version()->set_version(version);
+  return impl_->commit_one(std::move(operation), ack);
+}
+
+Status Client::list_models(const std::string& prefix, ReadLevel level,
+                           const std::function<Status(const ModelSummary&)>& each) {
+  Engine& engine = impl_->engine;
+  std::string after;
+  for (bool more = true; more;) {
+    pb::Request request;
+    request.set_read(to_wire(level));
+    request.mutable_list_models()->set_prefix(prefix);
+    request.mutable_list_models()->set_after(after);
+    request.mutable_list_models()->set_limit(limits::kListPageMax);
+    BALLAST_TRY(const Response response, engine.at_any(std::move(request), engine.deadline({})));
+    const pb::ListModelsReply& page = response.reply.list_models();
+    for (const pb::ModelSummary& wire : page.models()) {
+      BALLAST_TRY_STATUS(each({wire.model(), wire.latest_version(), wire.live_versions()}));
+      after = wire.model();
+    }
+    more = page.more() && !page.models().empty();
+  }
+  return {};
+}
+
+Result<Receipt> Client::set_alias(const std::string& model, const std::string& alias,
+                                  uint64_t version, std::optional<uint64_t> expect) {
+  BALLAST_TRY_STATUS(check_alias(alias));
+  pb::Operation operation;
+  pb::SetAlias& set = *operation.mutable_set_alias();
+  set.set_model(model);
+  set.set_alias(alias);
+  set.set_version(version);
+  set.set_has_expect(expect.has_value());
+  set.set_expect(expect.value_or(0));
+  return impl_->commit_one(std::move(operation), Ack::kSync);
+}
+
+Result<uint64_t> Client::rollback_alias(const std::string& model, const std::string& alias) {
+  std::vector<pb::Operation> operations(1);
+  operations[0].mutable_rollback_alias()->set_model(model);
+  operations[0].mutable_rollback_alias()->set_alias(alias);
+  Engine& engine = impl_->engine;
+  BALLAST_TRY(const pb::WriteReply reply,
+              engine.commit(std::move(operations), {}, Ack::kSync, engine.deadline({})));
+  return reply.result().operations(0).version();
+}
+
+Result<std::vector<AliasSummary>> Client::aliases(const std::string& model, ReadLevel level) {
+  pb::Request request;
+  request.set_read(to_wire(level));
+  request.mutable_list_aliases()->set_model(model);
+  Engine& engine = impl_->engine;
+  BALLAST_TRY(const Response response, engine.at_any(std::move(request), engine.deadline({})));
+  std::vector<AliasSummary> aliases;
+  for (const pb::AliasSummary& wire : response.reply.list_aliases().aliases()) {
+    AliasSummary& alias = aliases.emplace_back(AliasSummary{.alias = wire.alias()});
+    for (const pb::AliasChange& change : wire.history()) alias.history.push_back(change.version());
+    if (!alias.history.empty()) alias.version = alias.history.back();
+  }
+  return aliases;
+}
+
+// ---- tensors ------------------------------------------------------------------------------------
+
+Status Client::read(const StoredTensor& tensor, const ReadOptions& options,
+                    const std::function<Status(std::span<const std::byte>)>& sink) {
+  return read_tensor(impl_->engine, tensor, options.as.value_or(tensor.dtype), sink);
+}
+
+// ---- the cluster --------------------------------------------------------------------------------
+
+Result<Receipt> Client::wait(const Receipt& receipt, Ack level,
+                             std::optional<milliseconds> deadline) {
+  pb::Request request;
+  request.set_ack(to_wire(level));
+  pb::Token& token = *request.mutable_wait()->mutable_token();
+  token.set_group(receipt.group);
+  token.set_term(receipt.term.value());
+  token.set_index(receipt.index.value());
+  Engine& engine = impl_->engine;
+  BALLAST_TRY(const Response response,
+              engine.at_leader(std::move(request), engine.deadline(deadline)));
+  return receipt_from_wire(response.reply.write());
+}
+
+NodeStatus Client::Impl::ask_status(const Member& member) {
+  pb::Request request;
+  request.mutable_get_status();
+  const auto response = engine.at_member(member.id, std::move(request), Clock::now() + kStatusTime);
+  if (!response) return {.member = member, .error = response.error()};
+  const pb::StatusReply& reply = response->reply.status();
+  // A pinned client asks whoever is behind its endpoint.
+  return from_wire(reply, {.id = reply.id(), .name = reply.name(), .address = member.address});
+}
+
+Result<ClusterStatus> Client::status() {
+  std::vector<Member> asked = impl_->engine.members();
+  if (impl_->engine.options().pinned) asked.resize(1);
+  std::vector<std::future<NodeStatus>> running;
+  for (const Member& member : asked)
+    running.push_back(
+        std::async(std::launch::async, [this, member] { return impl_->ask_status(member); }));
+  ClusterStatus cluster{.cluster_uuid = impl_->engine.cluster().to_string()};
+  for (auto& one : running) cluster.nodes.push_back(one.get());
+  return cluster;
+}
+
+Result<Member> Client::transfer_leadership(const std::string& to) {
+  Engine& engine = impl_->engine;
+  pb::Request request;
+  request.mutable_transfer_leader();
+  const auto by_name = [&](const std::string& name) {
+    return std::ranges::find(engine.members(), name, &Member::name);
+  };
+  if (!to.empty()) {
+    const auto target = by_name(to);
+    if (target == engine.members().end())
+      return fail(Errc::kInvalidArgument, "the cluster has no member '{}'", to);
+    request.mutable_transfer_leader()->set_to(target->id);
+  }
+  BALLAST_TRY(const Response response,
+              engine.at_leader(std::move(request), engine.deadline(milliseconds(10'000))));
+  const uint64_t leader = response.reply.transfer_leader().leader();
+  const auto member = std::ranges::find(engine.members(), leader, &Member::id);
+  if (member == engine.members().end())
+    return fail(Errc::kInternal, "leadership moved to {}, which is no member", leader);
+  return *member;
+}
+
+VerifyReport Client::Impl::verify_member(const Member& member, bool deep) {
+  VerifyReport report{.member = member};
+  const auto ask = [&](pb::Request request) {
+    return engine.at_member(member.id, std::move(request), engine.deadline({}));
+  };
+  std::string after;
+  for (bool more = deep; more; more = !after.empty()) {
+    pb::Request request;
+    request.mutable_verify_blocks()->set_after(after);
+    const auto response = ask(std::move(request));
+    if (!response) {
+      report.error = response.error();
+      return report;
+    }
+    const pb::VerifyBlocksReply& page = response->reply.verify_blocks();
+    report.blocks += page.blocks();
+    report.bytes += page.bytes();
+    for (const std::string& raw : page.damaged()) {
+      if (const auto digest = Digest::from_raw(raw)) report.damaged.push_back(*digest);
+    }
+    after = page.next();
+  }
+  pb::Request request;
+  request.mutable_state_digest();
+  const auto response = ask(std::move(request));
+  if (!response) {
+    report.error = response.error();
+    return report;
+  }
+  report.applied_index = response->reply.state_digest().applied_index();
+  if (const auto digest = Digest::from_raw(response->reply.state_digest().digest()))
+    report.state = *digest;
+  return report;
+}
+
+Result<std::vector<VerifyReport>> Client::verify(bool deep) {
+  std::vector<Member> asked = impl_->engine.members();
+  if (impl_->engine.options().pinned) asked.resize(1);
+  std::vector<std::future<VerifyReport>> running;
+  for (const Member& member : asked)
+    running.push_back(std::async(
+        std::launch::async, [this, member, deep] { return impl_->verify_member(member, deep); }));
+  std::vector<VerifyReport> reports;
+  for (auto& one : running) reports.push_back(one.get());
+  return reports;
+}
+
+}  // namespace ballast::client

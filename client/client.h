@@ -1,0 +1,326 @@
+// The Ballast client: start here.
+//
+//   auto client = Client::connect({.endpoints = {"127.0.0.1:7400"}});
+//   if (!client) return report(client.error());
+//   client->put("weights/layer0", {.dtype = DType::kF32, .shape = {64, 64}, .data = bytes}, {});
+//
+// Any node is a seed: the client learns the members from it, finds the primary by itself and
+// follows it through a failover. Tensors are encoded here, before they are sent, and decoded here
+// after their blocks' SHA-256 is verified, so every byte is checked from end to end.
+//
+// Every call has a deadline that covers all its retries. A write that is retried is applied once:
+// blocks are named by their digest and a commit carries a session and a sequence number. A call
+// whose outcome can't be known when its deadline passes fails with kUnknownOutcome, never with
+// another code.
+//
+// Thread-safe: one Client may be used from many threads; calls block. It owns one background
+// thread for its connections. Memory: a call holds at most `window_blocks` blocks of a tensor and
+// their decoded values, whatever the tensor's size.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "proto/base/digest.h"
+#include "proto/base/names.h"
+#include "proto/base/result.h"
+#include "proto/base/strong_int.h"
+#include "quant/codec.h"
+#include "quant/dtype.h"
+#include "quant/error_report.h"
+
+namespace ballast::client {
+
+using quant::CodecSpec;
+using quant::DType;
+using std::chrono::milliseconds;
+
+// When a write is acknowledged.
+enum class Ack {
+  kAsync,    // taken into the primary's log
+  kSync,     // durable on a majority
+  kSyncAll,  // durable on every voter
+};
+Result<Ack> parse_ack(std::string_view text);  // "async", "sync", "sync_all"
+std::string_view ack_name(Ack ack);
+
+// How fresh a read must be.
+enum class ReadLevel {
+  kLinearizable,  // sees every write that was acknowledged before it began
+  kAny,           // whatever the replica that answers has applied
+};
+Result<ReadLevel> parse_read_level(std::string_view text);  // "linearizable", "any"
+
+struct Options {
+  std::vector<std::string> endpoints;   // HOST:PORT, at least one
+  milliseconds deadline{30'000};        // of a call that gives none of its own
+  milliseconds attempt_timeout{5'000};  // of one attempt at one node
+  size_t window_blocks = 16;            // blocks in flight per call
+  unsigned threads = 0;                 // that encode or decode; 0: one per core, at most 8
+  bool pinned = false;  // speak to the given endpoints alone: no discovery, no redirection
+};
+
+// A tensor in memory. `data` is row-major, little-endian and has exactly the shape's values.
+struct TensorView {
+  DType dtype = DType::kF32;
+  std::vector<uint64_t> shape;  // empty: a scalar
+  std::span<const std::byte> data;
+};
+
+struct Tensor {
+  DType dtype = DType::kF32;
+  std::vector<uint64_t> shape;
+  std::vector<std::byte> data;
+};
+
+// A tensor that is read piece by piece while it is written to the store.
+struct TensorSource {
+  std::string name;
+  std::string section = "model";
+  DType dtype = DType::kF32;
+  std::vector<uint64_t> shape;
+  // Fills `out` with the tensor's bytes from `offset` on. Called from several threads at once.
+  std::function<Status(uint64_t offset, std::span<std::byte> out)> read;
+};
+
+// Where a write stands in the log, and what was promised of it.
+struct Receipt {
+  uint64_t group = 0;
+  Term term;
+  Index index;
+  Ack asked = Ack::kSync;
+  Ack reached = Ack::kSync;
+};
+
+struct BlockId {
+  Digest digest;
+  uint32_t length = 0;
+  uint32_t crc32c = 0;
+};
+
+// A tensor as it is stored.
+struct StoredTensor {
+  std::string name;           // empty for the tensor of a key
+  std::string section;        // likewise
+  DType dtype = DType::kF32;  // as it was written
+  std::vector<uint64_t> shape;
+  CodecSpec codec;
+  uint64_t values_per_block = 0;
+  uint64_t encoded_bytes = 0;
+  std::optional<quant::ErrorSums> error;  // absent: stored exactly
+  std::vector<BlockId> blocks;            // empty if block_list is set
+  std::optional<BlockId> block_list;
+
+  uint64_t values() const;
+  uint64_t source_bytes() const;  // as it was written
+};
+
+// One call's progress, in the tensors' bytes as written. Called on the calling thread.
+using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
+
+struct PutOptions {
+  std::optional<CodecSpec> codec;  // default: the tensor's own dtype, exactly
+  Ack ack = Ack::kSync;
+  std::optional<uint64_t> expect_revision;  // of the key now; 0: it must not exist
+  std::optional<milliseconds> deadline;
+};
+struct PutResult {
+  Receipt receipt;
+  StoredTensor tensor;
+};
+
+struct ReadOptions {
+  std::optional<DType> as;  // f32, f16 or bf16; default: the dtype that was written
+  ReadLevel read = ReadLevel::kLinearizable;
+  std::optional<milliseconds> deadline;
+};
+
+struct StoredKey {
+  std::string key;
+  uint64_t revision = 0;  // the log index that wrote it
+  StoredTensor tensor;
+};
+struct KeySummary {
+  std::string key;
+  uint64_t revision = 0;
+  DType dtype = DType::kF32;
+  std::vector<uint64_t> shape;
+  CodecSpec codec;
+  uint64_t encoded_bytes = 0;
+};
+struct ModelSummary {
+  std::string model;
+  uint64_t latest_version = 0;
+  uint64_t live_versions = 0;
+};
+
+// Chooses a tensor's codec.
+using CodecPolicy = std::function<CodecSpec(const TensorSource&)>;
+// Matrices (rank >= 2) of a float dtype get `matrices`; other float tensors get f16, or stay as
+// they are if that is smaller or the same; everything else is stored raw. A tensor whose values do
+// not fit f16 is the caller's to notice: see publish().
+CodecPolicy default_policy(CodecSpec matrices);
+// Every float tensor gets `codec`; everything else is stored raw.
+CodecPolicy uniform_policy(CodecSpec codec);
+
+struct PublishOptions {
+  CodecPolicy policy;  // default: every tensor exactly
+  std::map<std::string, std::string> metadata;
+  uint64_t parent_version = 0;
+  Ack ack = Ack::kSync;
+  std::optional<uint64_t> expect_latest;  // the model's latest version now; 0: no such model
+  std::optional<milliseconds> deadline;  // default: none but the attempts', while there is progress
+  Progress progress;
+};
+
+struct VersionInfo {
+  std::string model;
+  uint64_t version = 0;
+  uint64_t revision = 0;
+  uint64_t parent_version = 0;
+  uint64_t created_ms = 0;  // since 1970, by the primary's clock
+  Digest manifest;          // identifies the whole content
+  std::map<std::string, std::string> metadata;
+  uint64_t values = 0;
+  uint64_t source_bytes = 0;
+  uint64_t encoded_bytes = 0;
+  quant::ErrorSums error;             // over the tensors that lost something
+  std::vector<StoredTensor> tensors;  // by (section, name)
+};
+struct PublishResult {
+  Receipt receipt;
+  VersionInfo version;
+  uint64_t uploaded_bytes = 0;  // encoded bytes that the cluster lacked
+};
+
+struct AliasSummary {
+  std::string alias;
+  uint64_t version = 0;
+  std::vector<uint64_t> history;  // oldest first; the last is `version`
+};
+
+struct Member {
+  uint64_t id = 0;
+  std::string name;
+  std::string address;
+};
+struct PeerStatus {
+  uint64_t id = 0;
+  uint64_t match = 0;
+  uint64_t lag_bytes = 0;
+  bool active = false;
+};
+struct NodeStatus {
+  Member member;
+  std::optional<Error> error;  // set if the node does not answer; then the rest is empty
+  std::string node_uuid;
+  std::string role;  // "leader", "follower", "candidate"
+  uint64_t term = 0;
+  uint64_t leader = 0;
+  uint64_t commit_index = 0;
+  uint64_t applied_index = 0;
+  uint64_t last_index = 0;
+  uint64_t exposure_bytes = 0;
+  uint64_t disk_bytes_free = 0;
+  uint64_t log_bytes = 0;
+  uint64_t uptime_ms = 0;
+  uint64_t leader_since_ms = 0;
+  uint64_t blocks = 0;
+  uint64_t block_bytes = 0;
+  uint64_t last_append_us = 0;
+  std::vector<PeerStatus> peers;  // at the leader
+  std::string version;            // of ballastd
+};
+struct ClusterStatus {
+  std::string cluster_uuid;
+  std::vector<NodeStatus> nodes;  // one for each member, by id
+
+  const NodeStatus* leader() const;  // null: none; of several that say so, the highest term's
+  size_t reachable() const;
+};
+
+struct VerifyReport {
+  Member member;
+  std::optional<Error> error;
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  std::vector<Digest> damaged;
+  uint64_t applied_index = 0;
+  Digest state;  // equal on nodes whose applied_index is equal
+};
+
+class Client {
+ public:
+  // Connects to the first endpoint that answers. Errors: kInvalidArgument (an endpoint that is not
+  // HOST:PORT), kUnavailable (nobody answers within the deadline).
+  static Result<Client> connect(Options options);
+  ~Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+
+  // ---- keys ----
+  Result<PutResult> put(const std::string& key, const TensorView& tensor,
+                        const PutOptions& options);
+  // Errors: kNotFound; kCorrupt if no replica has a block that matches its digest.
+  Result<Tensor> get(const std::string& key, const ReadOptions& options);
+  Result<StoredKey> stat(const std::string& key, const ReadOptions& options);
+  Result<Receipt> remove(const std::string& key, Ack ack = Ack::kSync);
+  // All keys with the prefix, page by page, in byte order.
+  Status list(const std::string& prefix, ReadLevel read,
+              const std::function<Status(const KeySummary&)>& each);
+
+  // ---- models ----
+  // Uploads what the cluster lacks and commits the version as a whole: before the reply nobody sees
+  // any of it. Survives a failover: it goes on as long as something moves at least once in
+  // Options::deadline. Errors: kConflict (expect_latest), kInvalidArgument (two tensors of one
+  // section and name, a name that is not allowed), the source's own.
+  Result<PublishResult> publish(const std::string& model, const std::vector<TensorSource>& tensors,
+                                const PublishOptions& options);
+  // The manifest of MODEL, MODEL@3 or MODEL@alias.
+  Result<VersionInfo> version(const Reference& reference, ReadLevel read);
+  Result<Receipt> remove_version(const std::string& model, uint64_t version, Ack ack = Ack::kSync);
+  Status list_models(const std::string& prefix, ReadLevel read,
+                     const std::function<Status(const ModelSummary&)>& each);
+
+  // Sets MODEL@alias; `expect` is the version that it must name now (0: none). Errors: kConflict.
+  Result<Receipt> set_alias(const std::string& model, const std::string& alias, uint64_t version,
+                            std::optional<uint64_t> expect);
+  // Back to the version before; returns it.
+  Result<uint64_t> rollback_alias(const std::string& model, const std::string& alias);
+  Result<std::vector<AliasSummary>> aliases(const std::string& model, ReadLevel read);
+
+  // ---- tensors ----
+  // Fetches the blocks from all replicas in turn, verifies and decodes them, and gives the values
+  // to `sink` in order, piece by piece.
+  Status read(const StoredTensor& tensor, const ReadOptions& options,
+              const std::function<Status(std::span<const std::byte>)>& sink);
+
+  // ---- the cluster ----
+  // Waits until an earlier write has reached `level`.
+  Result<Receipt> wait(const Receipt& receipt, Ack level,
+                       std::optional<milliseconds> deadline = std::nullopt);
+  // Asks every member; a member that does not answer has its error in the list.
+  Result<ClusterStatus> status();
+  // Hands leadership to a member by name; empty: the one that is furthest. Returns the new leader.
+  Result<Member> transfer_leadership(const std::string& to);
+  // Every node reports the digest of its rows; with `deep` it also reads all its blocks and
+  // compares their SHA-256.
+  Result<std::vector<VerifyReport>> verify(bool deep);
+  std::vector<Member> members() const;
+
+ private:
+  struct Impl;
+  explicit Client(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ballast::client

@@ -1,0 +1,134 @@
+#include "client/internal/channel.h"
+
+namespace ballast::client {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kConnectTimeout{1000};
+constexpr milliseconds kDownTime{100};
+
+}  // namespace
+
+Channel::Channel(asio::any_io_executor executor, net::Endpoint endpoint)
+    : executor_(executor), endpoint_(std::move(endpoint)), connected_signal_(executor) {}
+
+void Channel::close() {
+  if (connection_) connection_->close();
+}
+
+asio::awaitable<Status> Channel::ensure_connected(Clock::time_point deadline) {
+  while (connecting_) {
+    if (!co_await connected_signal_.wait_until(deadline))
+      co_return fail(Errc::kUnavailable, "cannot connect to {} in time", endpoint_.to_string());
+  }
+  if (connection_ && !connection_->closed()) co_return Status{};
+  connecting_ = true;
+  const auto self = shared_from_this();
+  Status status = co_await connect(std::min(deadline, Clock::now() + kConnectTimeout));
+  connecting_ = false;
+  if (!status) down_until_ = Clock::now() + kDownTime;
+  connected_signal_.notify();
+  co_return status;
+}
+
+asio::awaitable<Status> Channel::connect(Clock::time_point deadline) {
+  BALLAST_CO_TRY(const auto connection,
+                 co_await net::Connection::connect(executor_, endpoint_, deadline));
+  pb::Hello hello;
+  hello.set_protocol(wire::kProtocolVersion);
+  hello.set_kind(pb::CONNECTION_CLIENT);
+  connection->send(net::make_frame(wire::FrameType::kHello, 0, hello));
+  auto frame = co_await connection->receive(deadline);
+  if (!frame) {
+    connection->close();
+    co_return fail(Errc::kUnavailable, "{} does not greet back: {}", endpoint_.to_string(),
+                   frame.error().message);
+  }
+  pb::HelloReply reply;
+  if (frame->header.type != wire::FrameType::kHelloReply || !net::parse_frame(*frame, reply)) {
+    connection->close();
+    co_return fail(Errc::kUnavailable, "{} is no Ballast node: its greeting is malformed",
+                   endpoint_.to_string());
+  }
+  if (reply.has_failure()) {
+    connection->close();
+    co_return fail(Errc::kRefused, "{}: {}", endpoint_.to_string(), reply.failure().message());
+  }
+  greeting_ = std::move(reply);
+  leader_hint_ = greeting_.leader();
+  connection_ = connection;
+  asio::co_spawn(
+      executor_, [self = shared_from_this(), connection] { return self->read_loop(connection); },
+      asio::detached);
+  co_return Status{};
+}
+
+asio::awaitable<Result<pb::HelloReply>> Channel::greet(Clock::time_point deadline) {
+  BALLAST_CO_TRY_STATUS(co_await ensure_connected(deadline));
+  co_return greeting_;
+}
+
+asio::awaitable<void> Channel::read_loop(std::shared_ptr<net::Connection> connection) {
+  std::string reason;
+  while (reason.empty()) {
+    const auto frame = co_await connection->receive(Clock::time_point::max());
+    if (!frame)
+      reason = frame.error().message;
+    else
+      deliver(*frame);
+  }
+  connection->close();
+  if (connection != connection_) co_return;
+  for (auto& [stream, promise] : pending_)
+    promise->set(fail(Errc::kUnknownOutcome, "no answer: {}", reason));
+  pending_.clear();
+}
+
+void Channel::deliver(const wire::Frame& frame) {
+  const auto found = pending_.find(frame.header.stream);
+  if (found == pending_.end()) return;  // its caller has given up
+  Response response{.payload = frame.payload};
+  if (frame.header.type != wire::FrameType::kReply || !net::parse_frame(frame, response.reply)) {
+    found->second->set(
+        fail(Errc::kUnknownOutcome, "{} sent a malformed reply", endpoint_.to_string()));
+  } else if (response.reply.has_failure()) {
+    const pb::Failure& failure = response.reply.failure();
+    leader_hint_ = failure.leader();
+    found->second->set(
+        std::unexpected(Error{static_cast<Errc>(failure.code()), failure.message()}));
+  } else {
+    found->second->set(std::move(response));
+  }
+  pending_.erase(found);
+}
+
+asio::awaitable<Result<Response>> Channel::call(pb::Request request, Bytes payload,
+                                                std::optional<uint32_t> payload_crc,
+                                                Clock::time_point deadline) {
+  const auto self = shared_from_this();
+  BALLAST_CO_TRY_STATUS(co_await ensure_connected(deadline));
+  const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
+  if (left <= milliseconds(0))
+    co_return fail(Errc::kUnavailable, "no time left to ask {}", endpoint_.to_string());
+  request.set_deadline_ms(static_cast<uint32_t>(left.count()));
+  const uint64_t stream = ++next_stream_;
+  const auto promise = std::make_shared<net::Promise<Outcome>>(executor_);
+  std::vector<Bytes> parts;
+  if (!payload.empty()) parts.push_back(std::move(payload));
+  pending_.emplace(stream, promise);
+  if (!connection_->send(net::make_frame(wire::FrameType::kRequest, stream, request,
+                                         std::move(parts), payload_crc))) {
+    pending_.erase(stream);
+    co_return fail(Errc::kUnavailable, "the connection to {} is closed or full",
+                   endpoint_.to_string());
+  }
+  // The node answers by the deadline, too; its answer gets a little time to arrive.
+  constexpr milliseconds kGrace{200};
+  std::optional<Outcome> outcome = co_await promise->get(deadline + kGrace);
+  if (outcome) co_return *std::move(outcome);
+  pending_.erase(stream);
+  co_return fail(Errc::kUnknownOutcome, "{} did not answer in time", endpoint_.to_string());
+}
+
+}  // namespace ballast::client

@@ -1,0 +1,61 @@
+// One connection to one node, shared by all calls: requests are multiplexed by stream number.
+//
+// It connects when it is first used and again after it broke. All on one executor.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+
+#include "proto/net/asio.h"
+#include "proto/net/connection.h"
+#include "proto/peer.pb.h"
+#include "proto/service.pb.h"
+
+namespace ballast::client {
+
+struct Response {
+  pb::Reply reply;
+  Bytes payload;
+};
+
+class Channel : public std::enable_shared_from_this<Channel> {
+ public:
+  Channel(asio::any_io_executor executor, net::Endpoint endpoint);
+
+  // Sends a request and waits for its reply. A Failure that the node sent is an error with its
+  // code; leader_hint() then tells whom it takes for the primary.
+  // Errors: kUnavailable if the request was not sent; kUnknownOutcome if it was sent and no reply
+  // came. `payload_crc` is the payload's CRC32C if it is known.
+  asio::awaitable<Result<Response>> call(pb::Request request, Bytes payload,
+                                         std::optional<uint32_t> payload_crc,
+                                         Clock::time_point deadline);
+
+  // The greeting of the node, connecting if need be. Errors: kUnavailable, kRefused.
+  asio::awaitable<Result<pb::HelloReply>> greet(Clock::time_point deadline);
+
+  uint64_t leader_hint() const { return leader_hint_; }
+  const net::Endpoint& endpoint() const { return endpoint_; }
+  // True for a moment after connecting failed: others are worth trying first.
+  bool down() const { return Clock::now() < down_until_; }
+  void close();
+
+ private:
+  using Outcome = Result<Response>;
+  asio::awaitable<Status> ensure_connected(Clock::time_point deadline);
+  asio::awaitable<Status> connect(Clock::time_point deadline);
+  asio::awaitable<void> read_loop(std::shared_ptr<net::Connection> connection);
+  void deliver(const wire::Frame& frame);
+
+  asio::any_io_executor executor_;
+  net::Endpoint endpoint_;
+  std::shared_ptr<net::Connection> connection_;
+  pb::HelloReply greeting_;
+  std::unordered_map<uint64_t, std::shared_ptr<net::Promise<Outcome>>> pending_;
+  uint64_t next_stream_ = 0;
+  uint64_t leader_hint_ = 0;
+  bool connecting_ = false;
+  net::Signal connected_signal_;
+  Clock::time_point down_until_ = Clock::time_point::min();
+};
+
+}  // namespace ballast::client

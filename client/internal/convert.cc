@@ -1,0 +1,155 @@
+#include "client/internal/convert.h"
+
+#include "proto/base/limits.h"
+#include "proto/base/uuid.h"
+
+namespace ballast::client {
+namespace {
+
+// The product of a shape, if every tensor of it has a size that can be addressed.
+Result<uint64_t> checked_values(const std::vector<uint64_t>& shape) {
+  constexpr uint64_t kMax = uint64_t{1} << 56;
+  uint64_t values = 1;
+  for (const uint64_t extent : shape) {
+    if (extent != 0 && values > kMax / extent)
+      return fail(Errc::kCorrupt, "a stored tensor's shape overflows");
+    values *= extent;
+  }
+  return values;
+}
+
+Ack ack_from_wire(pb::AckLevel level) {
+  switch (level) {
+    case pb::ACK_ASYNC: return Ack::kAsync;
+    case pb::ACK_SYNC_ALL: return Ack::kSyncAll;
+    default: return Ack::kSync;
+  }
+}
+
+}  // namespace
+
+pb::AckLevel to_wire(Ack ack) {
+  switch (ack) {
+    case Ack::kAsync: return pb::ACK_ASYNC;
+    case Ack::kSyncAll: return pb::ACK_SYNC_ALL;
+    case Ack::kSync: break;
+  }
+  return pb::ACK_SYNC;
+}
+
+pb::ReadLevel to_wire(ReadLevel level) {
+  return level == ReadLevel::kAny ? pb::READ_ANY : pb::READ_LINEARIZABLE;
+}
+
+pb::BlockRef to_wire(const BlockId& block) {
+  pb::BlockRef wire;
+  wire.set_digest(std::string(block.digest.text()));
+  wire.set_length(block.length);
+  wire.set_crc32c(block.crc32c);
+  return wire;
+}
+
+pb::ErrorSums to_wire(const quant::ErrorSums& sums) {
+  pb::ErrorSums wire;
+  wire.set_signal_energy(sums.signal_energy);
+  wire.set_decoded_energy(sums.decoded_energy);
+  wire.set_noise_energy(sums.noise_energy);
+  wire.set_max_abs_error(sums.max_abs_error);
+  return wire;
+}
+
+quant::ErrorSums from_wire(const pb::ErrorSums& sums) {
+  return {.signal_energy = sums.signal_energy(),
+          .decoded_energy = sums.decoded_energy(),
+          .noise_energy = sums.noise_energy(),
+          .max_abs_error = sums.max_abs_error()};
+}
+
+pb::Tensor to_wire(const StoredTensor& tensor) {
+  pb::Tensor wire;
+  wire.set_name(tensor.name);
+  wire.set_section(tensor.section);
+  wire.set_dtype(static_cast<uint32_t>(tensor.dtype));
+  wire.mutable_shape()->Assign(tensor.shape.begin(), tensor.shape.end());
+  wire.mutable_codec()->set_id(static_cast<uint32_t>(tensor.codec.id));
+  wire.mutable_codec()->set_group_size(tensor.codec.group_size);
+  wire.set_values_per_block(tensor.values_per_block);
+  wire.set_encoded_bytes(tensor.encoded_bytes);
+  if (tensor.error) *wire.mutable_error() = to_wire(*tensor.error);
+  for (const BlockId& block : tensor.blocks) *wire.add_blocks() = to_wire(block);
+  if (tensor.block_list) *wire.mutable_block_list() = to_wire(*tensor.block_list);
+  return wire;
+}
+
+Result<BlockId> from_wire(const pb::BlockRef& block) {
+  BALLAST_TRY(const Digest digest, Digest::from_raw(block.digest()));
+  if (block.length() == 0 || block.length() > limits::kBlockBytesMax)
+    return fail(Errc::kCorrupt, "a block reference of {} bytes", block.length());
+  return BlockId{.digest = digest, .length = block.length(), .crc32c = block.crc32c()};
+}
+
+Result<StoredTensor> from_wire(const pb::Tensor& wire) {
+  StoredTensor tensor{.name = wire.name(), .section = wire.section()};
+  BALLAST_TRY(tensor.dtype, quant::dtype_from_number(wire.dtype()));
+  tensor.shape.assign(wire.shape().begin(), wire.shape().end());
+  BALLAST_TRY(const uint64_t values, checked_values(tensor.shape));
+  BALLAST_TRY(tensor.codec,
+              quant::codec_from_numbers(wire.codec().id(), wire.codec().group_size()));
+  tensor.values_per_block = wire.values_per_block();
+  if (tensor.values_per_block == 0 && values > 0)
+    return fail(Errc::kCorrupt, "a stored tensor without values in its blocks");
+  tensor.encoded_bytes = wire.encoded_bytes();
+  if (wire.has_error()) tensor.error = from_wire(wire.error());
+  for (const pb::BlockRef& block : wire.blocks()) {
+    BALLAST_TRY(const BlockId id, from_wire(block));
+    tensor.blocks.push_back(id);
+  }
+  if (wire.has_block_list()) {
+    BALLAST_TRY(tensor.block_list, from_wire(wire.block_list()));
+  }
+  return tensor;
+}
+
+Result<KeySummary> from_wire(const pb::KeySummary& wire) {
+  KeySummary summary{.key = wire.key(), .revision = wire.revision()};
+  BALLAST_TRY(summary.dtype, quant::dtype_from_number(wire.dtype()));
+  summary.shape.assign(wire.shape().begin(), wire.shape().end());
+  BALLAST_TRY(summary.codec,
+              quant::codec_from_numbers(wire.codec().id(), wire.codec().group_size()));
+  summary.encoded_bytes = wire.encoded_bytes();
+  return summary;
+}
+
+Receipt receipt_from_wire(const pb::WriteReply& reply) {
+  return {
+      .group = reply.token().group(),
+      .term = Term(reply.token().term()),
+      .index = Index(reply.result().index() != 0 ? reply.result().index() : reply.token().index()),
+      .asked = ack_from_wire(reply.asked()),
+      .reached = ack_from_wire(reply.reached())};
+}
+
+NodeStatus from_wire(const pb::StatusReply& reply, Member member) {
+  NodeStatus status{.member = std::move(member)};
+  if (const auto uuid = Uuid::from_raw(reply.node())) status.node_uuid = uuid->to_string();
+  status.role = reply.role();
+  status.term = reply.term();
+  status.leader = reply.leader();
+  status.commit_index = reply.commit_index();
+  status.applied_index = reply.applied_index();
+  status.last_index = reply.last_index();
+  status.exposure_bytes = reply.exposure_bytes();
+  status.disk_bytes_free = reply.disk_bytes_free();
+  status.log_bytes = reply.log_bytes();
+  status.uptime_ms = reply.uptime_ms();
+  status.leader_since_ms = reply.leader_since_ms();
+  status.blocks = reply.blocks();
+  status.block_bytes = reply.block_bytes();
+  status.last_append_us = reply.last_append_us();
+  status.version = reply.version();
+  for (const pb::PeerStatus& peer : reply.peers())
+    status.peers.push_back({peer.id(), peer.match(), peer.lag_bytes(), peer.active()});
+  return status;
+}
+
+}  // namespace ballast::client

@@ -1,0 +1,25 @@
+// Between the client's types and the messages'.
+#pragma once
+
+#include "client/client.h"
+#include "proto/service.pb.h"
+#include "proto/storage.pb.h"
+
+namespace ballast::client {
+
+pb::AckLevel to_wire(Ack ack);
+pb::ReadLevel to_wire(ReadLevel level);
+pb::BlockRef to_wire(const BlockId& block);
+pb::Tensor to_wire(const StoredTensor& tensor);
+pb::ErrorSums to_wire(const quant::ErrorSums& sums);
+
+// From a message that a node sent. Errors: kCorrupt for numbers that do not exist, shapes that
+// overflow, digests of another length.
+Result<BlockId> from_wire(const pb::BlockRef& block);
+Result<StoredTensor> from_wire(const pb::Tensor& tensor);
+Result<KeySummary> from_wire(const pb::KeySummary& summary);
+quant::ErrorSums from_wire(const pb::ErrorSums& sums);
+Receipt receipt_from_wire(const pb::WriteReply& reply);
+NodeStatus from_wire(const pb::StatusReply& reply, Member member);
+
+}  // namespace ballast::client

@@ -1,0 +1,183 @@
+#include "client/internal/router.h"
+
+#include <algorithm>
+#include <random>
+
+#include "proto/net/worker.h"
+
+namespace ballast::client {
+namespace {
+
+constexpr milliseconds kPauseMin{10};
+constexpr milliseconds kPauseMax{200};
+
+// For requests that are safe to repeat, a lost answer is a reason to ask again.
+bool worth_repeating(Errc code) {
+  return retryable(code) || code == Errc::kUnknownOutcome || code == Errc::kDeadline;
+}
+
+}  // namespace
+
+Router::Router(asio::any_io_executor executor, const Options& options)
+    : executor_(executor), attempt_timeout_(options.attempt_timeout), pinned_(options.pinned) {}
+
+void Router::close() {
+  for (const auto& channel : channels_) channel->close();
+}
+
+Clock::time_point Router::attempt_deadline(Clock::time_point deadline) const {
+  return std::min(deadline, Clock::now() + attempt_timeout_);
+}
+
+asio::awaitable<bool> Router::pause(int round, Clock::time_point deadline) {
+  static thread_local std::minstd_rand random{std::random_device{}()};
+  const milliseconds step = std::min(kPauseMax, kPauseMin * (1 << std::min(round, 10)));
+  const auto until = Clock::now() + step / 2 + milliseconds(random() % (step.count() + 1)) / 2;
+  if (until >= deadline) co_return false;
+  asio::steady_timer timer(executor_, until);
+  co_await timer.async_wait(kToken);
+  co_return true;
+}
+
+asio::awaitable<Status> Router::connect(std::vector<net::Endpoint> endpoints,
+                                        Clock::time_point deadline) {
+  std::vector<std::shared_ptr<Channel>> seeds;
+  for (const net::Endpoint& endpoint : endpoints)
+    seeds.push_back(std::make_shared<Channel>(executor_, endpoint));
+  Error last;
+  for (int round = 0;; ++round) {
+    for (const auto& seed : seeds) {
+      const auto greeting = co_await seed->greet(deadline);
+      if (!greeting) {
+        last = greeting.error();
+        continue;
+      }
+      for (const pb::Member& member : greeting->members())
+        members_.push_back({member.id(), member.name(), member.address()});
+      leader_ = greeting->leader();
+      BALLAST_CO_TRY(cluster_, Uuid::from_raw(greeting->cluster()));
+      if (pinned_) {
+        channels_ = std::move(seeds);
+        co_return Status{};
+      }
+      for (const Member& member : members_) {
+        BALLAST_CO_TRY(net::Endpoint address, net::parse_endpoint(member.address));
+        channels_.push_back(std::make_shared<Channel>(executor_, std::move(address)));
+      }
+      seed->close();
+      co_return Status{};
+    }
+    if (!co_await pause(round, deadline)) break;
+  }
+  co_return fail(Errc::kUnavailable, "{}; start the nodes or give other --endpoints", last.message);
+}
+
+// The position to begin with: the primary's, or the next in turn if nobody knows it.
+size_t Router::leader_position() const {
+  if (!pinned_) {
+    for (size_t i = 0; i < members_.size(); ++i) {
+      if (members_[i].id == leader_) return i;
+    }
+  }
+  return next_ % channels_.size();
+}
+
+asio::awaitable<Result<Response>> Router::at_leader(pb::Request request, Bytes payload,
+                                                    std::optional<uint32_t> payload_crc,
+                                                    Clock::time_point deadline) {
+  bool maybe_done = false;
+  Error last{Errc::kUnavailable, "no time left"};
+  for (int failures = 0; Clock::now() < deadline;) {
+    const size_t position = leader_position();
+    Channel& target = channel(position);
+    Result<Response> response = co_await target.call(pb::Request(request), Bytes(payload),
+                                                     payload_crc, attempt_deadline(deadline));
+    if (response) co_return response;
+    last = response.error();
+    if (!worth_repeating(last.code)) break;
+    if (last.code == Errc::kUnknownOutcome || last.code == Errc::kDeadline) maybe_done = true;
+    const uint64_t before = leader_;
+    leader_ = last.code == Errc::kNotLeader ? target.leader_hint() : 0;
+    if (last.code == Errc::kOverloaded) leader_ = before;
+    // A hint that names somebody else is followed at once; else the next member's turn comes, and
+    // after each round of them a pause.
+    const bool new_hint = leader_ != 0 && leader_ != before;
+    if (!new_hint) {
+      next_ = position + 1;
+      ++failures;
+      const int rounds = failures / static_cast<int>(channels_.size());
+      const bool whole_round = failures % static_cast<int>(channels_.size()) == 0;
+      if ((whole_round || leader_ != 0) && !co_await pause(rounds, deadline)) break;
+    }
+  }
+  const bool definite = !worth_repeating(last.code);
+  if (maybe_done && !definite)
+    co_return fail(Errc::kUnknownOutcome, "the deadline passed without an answer: {}",
+                   last.message);
+  if (definite) co_return std::unexpected(last);
+  co_return fail(Errc::kUnavailable, "no primary took the request before the deadline: {}",
+                 last.message);
+}
+
+asio::awaitable<Result<Response>> Router::at_any(pb::Request request, Clock::time_point deadline) {
+  Error last{Errc::kDeadline, "no time left"};
+  size_t position =
+      request.read() == pb::READ_LINEARIZABLE ? leader_position() : next_++ % channels_.size();
+  for (size_t tries = 1; Clock::now() < deadline; ++tries) {
+    Channel& target = channel(position);
+    if (!target.down() || tries > channels_.size()) {
+      Result<Response> response =
+          co_await target.call(pb::Request(request), {}, {}, attempt_deadline(deadline));
+      if (response) co_return response;
+      last = response.error();
+      if (!worth_repeating(last.code)) co_return response;
+    }
+    position = (position + 1) % channels_.size();
+    const int rounds = static_cast<int>(tries / channels_.size());
+    if (tries % channels_.size() == 0 && !co_await pause(rounds, deadline)) break;
+  }
+  co_return fail(Errc::kUnavailable, "no replica answered before the deadline: {}", last.message);
+}
+
+asio::awaitable<Result<Bytes>> Router::block(BlockId id, asio::thread_pool& workers,
+                                             Clock::time_point deadline) {
+  pb::Request request;
+  request.mutable_get_block()->set_digest(std::string(id.digest.text()));
+  Error last{Errc::kUnavailable, "no time left"};
+  size_t lacking = 0;  // replicas in a row that do not have it: one may lag, not all of them
+  for (size_t tries = 1; Clock::now() < deadline && lacking < 4 * channels_.size(); ++tries) {
+    Channel& target = channel(next_++ % channels_.size());
+    if (target.down() && tries <= channels_.size()) continue;
+    Result<Response> response =
+        co_await target.call(pb::Request(request), {}, {}, attempt_deadline(deadline));
+    if (response) {
+      const Bytes& bytes = response->payload;
+      const bool whole = bytes.size() == id.length && co_await net::on_worker(workers, [&] {
+                           return sha256(bytes.span()) == id.digest;
+                         });
+      if (whole) co_return std::move(response->payload);
+      last = {Errc::kCorrupt, fmt::format("{} served block {} with other bytes than its digest",
+                                          target.endpoint().to_string(), id.digest.brief())};
+    } else {
+      last = response.error();
+    }
+    const bool elsewhere = last.code == Errc::kNotFound || last.code == Errc::kCorrupt;
+    if (!elsewhere && !worth_repeating(last.code)) break;
+    lacking = elsewhere ? lacking + 1 : 0;
+    const int rounds = static_cast<int>(tries / channels_.size());
+    if (tries % channels_.size() == 0 && !co_await pause(rounds, deadline)) break;
+  }
+  co_return fail_within(std::move(last), "block {}", id.digest.brief());
+}
+
+asio::awaitable<Result<Response>> Router::at_member(uint64_t member, pb::Request request,
+                                                    Clock::time_point deadline) {
+  for (size_t i = 0; i < members_.size() && !pinned_; ++i) {
+    if (members_[i].id == member)
+      co_return co_await channel(i).call(std::move(request), {}, {}, deadline);
+  }
+  if (pinned_) co_return co_await channel(0).call(std::move(request), {}, {}, deadline);
+  co_return fail(Errc::kNotFound, "the cluster has no member {}", member);
+}
+
+}  // namespace ballast::client

@@ -1,0 +1,154 @@
+#include "client/kvctl/figures.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <ctime>
+#include <limits>
+
+namespace ballast::kvctl {
+
+using client::StoredTensor;
+using nlohmann::ordered_json;
+
+namespace {
+
+Totals totals_of_one(const StoredTensor& tensor) {
+  Totals totals;
+  totals.add(tensor);
+  return totals;
+}
+
+}  // namespace
+
+ordered_json finite_or_null(double value) {
+  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
+}
+
+std::string decimal(double value, int digits) {
+  return std::isfinite(value) ? fmt::format("{:.{}f}", value, digits) : "-";
+}
+
+std::string shape_text(std::span<const uint64_t> shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+std::string local_time(uint64_t ms_since_1970) {
+  const auto seconds = static_cast<std::time_t>(ms_since_1970 / 1000);
+  std::tm parts = {};
+  if (::localtime_r(&seconds, &parts) == nullptr) return "-";
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}", parts);
+}
+
+void Totals::add(const StoredTensor& tensor) {
+  ++tensors;
+  values += tensor.values();
+  source_bytes += tensor.source_bytes();
+  encoded_bytes += tensor.encoded_bytes;
+  if (tensor.error) error += *tensor.error;
+}
+
+double Totals::ratio() const {
+  if (encoded_bytes == 0) return 1;
+  return static_cast<double>(source_bytes) / static_cast<double>(encoded_bytes);
+}
+
+double Totals::bits_per_weight() const {
+  if (values == 0) return 0;
+  return 8 * static_cast<double>(encoded_bytes) / static_cast<double>(values);
+}
+
+double Totals::sqnr_db() const {
+  if (error.noise_energy == 0) return std::numeric_limits<double>::infinity();
+  return quant::error_report(error).sqnr_db;
+}
+
+VersionTotals totals_of(std::span<const StoredTensor> tensors) {
+  VersionTotals totals;
+  for (const StoredTensor& tensor : tensors) {
+    totals.all.add(tensor);
+    if (!quant::dtype_is_codable(tensor.dtype)) continue;
+    totals.floats.add(tensor);
+    if (tensor.shape.size() >= 2) totals.matrices.add(tensor);
+  }
+  return totals;
+}
+
+ordered_json tensor_json(const StoredTensor& tensor) {
+  const Totals totals = totals_of_one(tensor);
+  ordered_json json;
+  if (!tensor.name.empty()) json["name"] = tensor.name;
+  if (!tensor.section.empty()) json["section"] = tensor.section;
+  json["dtype"] = quant::dtype_name(tensor.dtype);
+  json["shape"] = tensor.shape;
+  json["codec"] = quant::codec_name(tensor.codec);
+  json["values"] = totals.values;
+  json["bytes_before"] = totals.source_bytes;
+  json["bytes_after"] = totals.encoded_bytes;
+  json["ratio"] = totals.ratio();
+  json["bits_per_weight"] = totals.bits_per_weight();
+  json["exact"] = !tensor.error.has_value();
+  if (tensor.error) {
+    const quant::ErrorReport report = quant::error_report(*tensor.error);
+    json["sqnr_db"] = finite_or_null(report.sqnr_db);
+    json["relative_rmse"] = finite_or_null(report.relative_rmse);
+    json["max_abs_error"] = finite_or_null(report.max_abs);
+    json["cosine"] = finite_or_null(report.cosine);
+  }
+  return json;
+}
+
+Table tensor_table(std::span<const StoredTensor> tensors) {
+  Table table{.header = {"SECTION", "TENSOR", "DTYPE", "SHAPE", "CODEC", "BEFORE", "AFTER", "BITS",
+                         "SQNR dB"},
+              .rows = {}};
+  for (const StoredTensor& tensor : tensors) {
+    const Totals totals = totals_of_one(tensor);
+    table.rows.push_back({tensor.section, tensor.name, std::string(quant::dtype_name(tensor.dtype)),
+                          shape_text(tensor.shape), quant::codec_name(tensor.codec),
+                          human_bytes(totals.source_bytes), human_bytes(totals.encoded_bytes),
+                          decimal(totals.bits_per_weight(), 2),
+                          tensor.error ? decimal(totals.sqnr_db(), 2) : "-"});
+  }
+  return table;
+}
+
+Table tensor_properties(const StoredTensor& tensor) {
+  const Totals totals = totals_of_one(tensor);
+  Table table;
+  if (!tensor.name.empty()) table.rows.push_back({"tensor", tensor.name});
+  if (!tensor.section.empty()) table.rows.push_back({"section", tensor.section});
+  table.rows.push_back({"dtype", std::string(quant::dtype_name(tensor.dtype))});
+  table.rows.push_back({"shape", shape_text(tensor.shape)});
+  table.rows.push_back({"codec", quant::codec_name(tensor.codec)});
+  table.rows.push_back(
+      {"bytes", fmt::format("{} before, {} after ({:.2f} to 1)", totals.source_bytes,
+                            totals.encoded_bytes, totals.ratio())});
+  table.rows.push_back({"bits per value", decimal(totals.bits_per_weight(), 3)});
+  if (!tensor.error) {
+    table.rows.push_back({"error", "none: stored exactly"});
+    return table;
+  }
+  const quant::ErrorReport report = quant::error_report(*tensor.error);
+  table.rows.push_back({"SQNR", decimal(report.sqnr_db, 2) + " dB"});
+  table.rows.push_back({"relative RMSE", fmt::format("{:.3g}", report.relative_rmse)});
+  table.rows.push_back({"largest error", fmt::format("{:.3g}", report.max_abs)});
+  table.rows.push_back({"cosine", fmt::format("{:.6f}", report.cosine)});
+  return table;
+}
+
+ordered_json receipt_json(const client::Receipt& receipt) {
+  return {{"group", receipt.group},
+          {"term", receipt.term.value()},
+          {"index", receipt.index.value()},
+          {"asked", client::ack_name(receipt.asked)},
+          {"reached", client::ack_name(receipt.reached)}};
+}
+
+std::string receipt_text(const client::Receipt& receipt) {
+  return fmt::format("{} at group {}, term {}, index {}", client::ack_name(receipt.reached),
+                     receipt.group, receipt.term, receipt.index);
+}
+
+}  // namespace ballast::kvctl

@@ -1,0 +1,50 @@
+// How tensors, versions and receipts are shown, in tables and in JSON: shared by the commands.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "client/client.h"
+#include "client/kvctl/command.h"
+#include "quant/error_report.h"
+
+namespace ballast::kvctl {
+
+// JSON has no infinity and no NaN: null.
+nlohmann::ordered_json finite_or_null(double value);
+std::string decimal(double value, int digits);            // "-" for infinity and NaN
+std::string shape_text(std::span<const uint64_t> shape);  // "[3, 64]", "[]" for a scalar
+std::string local_time(uint64_t ms_since_1970);           // "2026-01-31 12:00:00"
+
+// Sums over some tensors.
+struct Totals {
+  uint64_t tensors = 0;
+  uint64_t values = 0;
+  uint64_t source_bytes = 0;
+  uint64_t encoded_bytes = 0;
+  quant::ErrorSums error;  // of those that lost something
+
+  void add(const client::StoredTensor& tensor);
+  double ratio() const;            // bytes before by bytes after; 1 if there are none
+  double bits_per_weight() const;  // 0 if there are no values
+  double sqnr_db() const;          // infinity if nothing was lost
+};
+struct VersionTotals {
+  Totals all;
+  Totals floats;    // f32, f16 and bf16
+  Totals matrices;  // floats of two dimensions or more
+};
+VersionTotals totals_of(std::span<const client::StoredTensor> tensors);
+
+nlohmann::ordered_json tensor_json(const client::StoredTensor& tensor);
+Table tensor_table(std::span<const client::StoredTensor> tensors);
+// Two columns, a property and its value.
+Table tensor_properties(const client::StoredTensor& tensor);
+
+nlohmann::ordered_json receipt_json(const client::Receipt& receipt);
+std::string receipt_text(const client::Receipt& receipt);  // "sync at group 1, term 2, index 34"
+
+}  // namespace ballast::kvctl

@@ -1,0 +1,300 @@
+// import, export: between safetensors files and models.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "client/formats/safetensors.h"
+#include "client/kvctl/arguments.h"
+#include "client/kvctl/figures.h"
+#include "client/kvctl/import_policy.h"
+#include "proto/base/names.h"
+
+namespace ballast::kvctl {
+namespace {
+
+using client::DType;
+using client::StoredTensor;
+using formats::SafetensorsFile;
+using formats::SafetensorsTensor;
+using nlohmann::ordered_json;
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+double megabytes_per_second(uint64_t bytes, double seconds) {
+  return seconds > 0 ? static_cast<double>(bytes) / 1e6 / seconds : 0;
+}
+
+// ---- import ----
+
+struct ImportArguments {
+  std::string file;
+  std::string model;
+  std::string codec = "int4";
+  std::string ack = "sync";
+  std::string section = "model";
+  std::string alias;
+  uint64_t parent = 0;
+  bool tensors = false;
+};
+
+// The sources read from `file`, which outlives them.
+std::vector<client::TensorSource> sources_of(const SafetensorsFile& file,
+                                             const std::string& section) {
+  std::vector<client::TensorSource> sources;
+  sources.reserve(file.tensors().size());
+  for (const SafetensorsTensor& tensor : file.tensors())
+    sources.push_back({.name = tensor.name,
+                       .section = section,
+                       .dtype = tensor.dtype,
+                       .shape = tensor.shape,
+                       .read = [&file, &tensor](uint64_t offset, std::span<std::byte> out) {
+                         return file.read(tensor, offset, out);
+                       }});
+  return sources;
+}
+
+ordered_json import_json(const client::PublishResult& result, const ImportArguments& arguments,
+                         double seconds) {
+  const client::VersionInfo& version = result.version;
+  const VersionTotals totals = totals_of(version.tensors);
+  ordered_json json = {
+      {"model", version.model},
+      {"version", version.version},
+      {"tensors", totals.all.tensors},
+      {"values", totals.all.values},
+      {"bytes_before", totals.all.source_bytes},
+      {"bytes_after", totals.all.encoded_bytes},
+      {"ratio", totals.all.ratio()},
+      {"bits_per_weight", totals.floats.bits_per_weight()},
+      {"sqnr_db", finite_or_null(totals.all.sqnr_db())},
+      {"exact", totals.all.error.noise_energy == 0},
+      {"max_abs_error", finite_or_null(totals.all.error.max_abs_error)},
+      {"matrices",
+       {{"tensors", totals.matrices.tensors},
+        {"values", totals.matrices.values},
+        {"bytes_after", totals.matrices.encoded_bytes},
+        {"bits_per_weight", totals.matrices.bits_per_weight()},
+        {"sqnr_db", finite_or_null(totals.matrices.sqnr_db())}}},
+      {"uploaded_bytes", result.uploaded_bytes},
+      {"seconds", seconds},
+      {"megabytes_per_second", megabytes_per_second(totals.all.source_bytes, seconds)},
+      {"receipt", receipt_json(result.receipt)},
+  };
+  if (!arguments.alias.empty()) json["alias"] = arguments.alias;
+  if (arguments.tensors) {
+    // The number of tensors is "tensors" already.
+    json["tensor_list"] = ordered_json::array();
+    for (const StoredTensor& tensor : version.tensors)
+      json["tensor_list"].push_back(tensor_json(tensor));
+  }
+  return json;
+}
+
+void print_import(const client::PublishResult& result, const ImportArguments& arguments,
+                  double seconds) {
+  const client::VersionInfo& version = result.version;
+  const VersionTotals totals = totals_of(version.tensors);
+  Table table{.header = {"", "TENSORS", "VALUES", "BEFORE", "AFTER", "RATIO", "BITS", "SQNR dB"},
+              .rows = {}};
+  const auto add = [&](const char* name, const Totals& part) {
+    table.rows.push_back({name, std::to_string(part.tensors), std::to_string(part.values),
+                          human_bytes(part.source_bytes), human_bytes(part.encoded_bytes),
+                          decimal(part.ratio(), 2), decimal(part.bits_per_weight(), 3),
+                          decimal(part.sqnr_db(), 2)});
+  };
+  add("all", totals.all);
+  add("floats", totals.floats);
+  add("matrices", totals.matrices);
+  fmt::print("{}@{}\n", version.model, version.version);
+  table.print();
+  fmt::print("uploaded {} in {:.2f} s ({:.1f} MB/s of the file): {}\n",
+             human_bytes(result.uploaded_bytes), seconds,
+             megabytes_per_second(totals.all.source_bytes, seconds), receipt_text(result.receipt));
+  if (!arguments.alias.empty())
+    fmt::print("{}@{} is version {} now\n", version.model, arguments.alias, version.version);
+  if (arguments.tensors) {
+    fmt::print("\n");
+    tensor_table(version.tensors).print();
+  }
+}
+
+Status import_model(const Context& context, const ImportArguments& arguments) {
+  BALLAST_TRY_STATUS(check_model(arguments.model));
+  if (!arguments.alias.empty()) BALLAST_TRY_STATUS(check_alias(arguments.alias));
+  client::PublishOptions options;
+  BALLAST_TRY(options.ack, client::parse_ack(arguments.ack));
+  BALLAST_TRY(options.policy, import_policy(arguments.codec));
+  BALLAST_TRY(const SafetensorsFile file, SafetensorsFile::open(arguments.file));
+  options.metadata = file.metadata();
+  options.parent_version = arguments.parent;
+  options.progress = progress_bar("import " + arguments.model);
+  BALLAST_TRY(client::Client client, context.connect());
+
+  const Stopwatch stopwatch;
+  BALLAST_TRY(const client::PublishResult result,
+              client.publish(arguments.model, sources_of(file, arguments.section), options));
+  options.progress = nullptr;  // wipes the bar
+  const double seconds = stopwatch.seconds();
+  if (!arguments.alias.empty()) {
+    auto moved =
+        client.set_alias(arguments.model, arguments.alias, result.version.version, std::nullopt);
+    if (!moved)
+      return fail_within(std::move(moved).error(), "{}@{} is stored, but the alias '{}' is not set",
+                         arguments.model, result.version.version, arguments.alias);
+  }
+  if (context.json)
+    print_json(import_json(result, arguments, seconds));
+  else
+    print_import(result, arguments, seconds);
+  return {};
+}
+
+// ---- export ----
+
+struct ExportArguments {
+  std::string reference;
+  std::string file;
+  std::string as;
+  std::string read = "linearizable";
+  std::string section;
+};
+
+// What is to be exported, and as which dtype: --as is for floats, the rest stays as it is.
+struct Selection {
+  std::vector<const StoredTensor*> tensors;
+  std::vector<formats::SafetensorsEntry> entries;
+};
+
+Result<Selection> select(const client::VersionInfo& version, const ExportArguments& arguments,
+                         const std::string& tensor_name, std::optional<DType> as) {
+  Selection selection;
+  for (const StoredTensor& tensor : version.tensors) {
+    if (!arguments.section.empty() && tensor.section != arguments.section) continue;
+    if (!tensor_name.empty() && tensor.name != tensor_name) continue;
+    const bool converts = as && quant::dtype_is_codable(tensor.dtype);
+    selection.tensors.push_back(&tensor);
+    selection.entries.push_back(
+        {.name = tensor.name, .dtype = converts ? *as : tensor.dtype, .shape = tensor.shape});
+  }
+  // Without a filter this is a version without tensors, which is a file without tensors.
+  if (selection.tensors.empty() && (!arguments.section.empty() || !tensor_name.empty()))
+    return fail(Errc::kNotFound, "{}@{} has no tensor that matches; 'kvctl show {}@{}' lists them",
+                version.model, version.version, version.model, version.version);
+
+  std::vector<const StoredTensor*> by_name = selection.tensors;
+  std::ranges::sort(by_name, {}, [](const StoredTensor* tensor) { return tensor->name; });
+  const auto twice = std::ranges::adjacent_find(
+      by_name, {}, [](const StoredTensor* tensor) { return tensor->name; });
+  if (twice != by_name.end())
+    return fail(Errc::kInvalidArgument,
+                "tensor '{}' is in the sections '{}' and '{}', and a file has no sections; choose "
+                "one with --section",
+                (*twice)->name, (*twice)->section, (*std::next(twice))->section);
+  return selection;
+}
+
+Status write_tensors(client::Client& client, const Selection& selection,
+                     const client::ReadOptions& read, const client::Progress& progress,
+                     formats::SafetensorsWriter& writer) {
+  uint64_t done = 0;
+  for (size_t i = 0; i < selection.tensors.size(); ++i) {
+    const StoredTensor& tensor = *selection.tensors[i];
+    const DType dtype = selection.entries[i].dtype;
+    client::ReadOptions options = read;
+    options.as = dtype == tensor.dtype ? std::nullopt : std::optional(dtype);
+    const uint64_t end = done + tensor.values() * quant::dtype_bytes(dtype);
+    const auto append = [&](std::span<const std::byte> piece) {
+      done += piece.size();
+      if (progress) progress(done, writer.data_bytes());
+      return writer.append(piece);
+    };
+    auto status = client.read(tensor, options, append);
+    if (!status) return fail_within(std::move(status).error(), "tensor '{}'", tensor.name);
+    // The writer sees the sum alone: one tensor too short and the next too long would pass it.
+    if (done != end)
+      return fail(Errc::kInternal, "tensor '{}' came with {} bytes too {}", tensor.name,
+                  done < end ? end - done : done - end, done < end ? "few" : "many");
+  }
+  return {};
+}
+
+Status export_model(const Context& context, const ExportArguments& arguments) {
+  BALLAST_TRY(Reference reference, parse_reference(arguments.reference));
+  const std::string tensor_name = std::exchange(reference.tensor, {});
+  BALLAST_TRY(const std::optional<DType> as, parse_as(arguments.as));
+  client::ReadOptions options;
+  BALLAST_TRY(options.read, client::parse_read_level(arguments.read));
+  BALLAST_TRY(client::Client client, context.connect());
+  const Stopwatch stopwatch;
+  BALLAST_TRY(const client::VersionInfo version, client.version(reference, options.read));
+  BALLAST_TRY(const Selection selection, select(version, arguments, tensor_name, as));
+  BALLAST_TRY(
+      formats::SafetensorsWriter writer,
+      formats::SafetensorsWriter::create(arguments.file, selection.entries, version.metadata));
+  BALLAST_TRY_STATUS(write_tensors(client, selection, options,
+                                   progress_bar("export " + arguments.reference), writer));
+  BALLAST_TRY_STATUS(writer.commit());
+  const double seconds = stopwatch.seconds();
+  const uint64_t bytes = writer.data_bytes();
+  if (context.json)
+    print_json({{"model", version.model},
+                {"version", version.version},
+                {"file", arguments.file},
+                {"tensors", selection.tensors.size()},
+                {"bytes", bytes},
+                {"seconds", seconds},
+                {"megabytes_per_second", megabytes_per_second(bytes, seconds)}});
+  else
+    fmt::print("{}: {}@{}, {} tensors, {} in {:.2f} s ({:.1f} MB/s)\n", arguments.file,
+               version.model, version.version, selection.tensors.size(), human_bytes(bytes),
+               seconds, megabytes_per_second(bytes, seconds));
+  return {};
+}
+
+}  // namespace
+
+void add_model_commands(CLI::App& app, Context& context) {
+  const auto import_command = add_command(
+      app, context, "import", "store a safetensors file as a model's next version", import_model);
+  CLI::App& in = *import_command.app;
+  ImportArguments& import_arguments = *import_command.arguments;
+  in.add_option("FILE.safetensors", import_arguments.file)->required();
+  in.add_option("MODEL", import_arguments.model)->required();
+  in.add_option("--codec", import_arguments.codec,
+                "int4 (matrices; other floats f16; default), int4:group=16|64, f32, f16, bf16 (all "
+                "floats) or exact")
+      ->type_name("CODEC");
+  add_ack_option(in, import_arguments.ack);
+  in.add_option("--section", import_arguments.section,
+                "model (default), optimizer, rng, progress or any other name");
+  in.add_option("--alias", import_arguments.alias, "name that is moved to the new version")
+      ->type_name("NAME");
+  in.add_option("--parent", import_arguments.parent, "version that this one came from")
+      ->type_name("VERSION");
+  in.add_flag("--tensors", import_arguments.tensors, "list the tensors");
+
+  const auto export_command =
+      add_command(app, context, "export", "write a version to a safetensors file", export_model);
+  CLI::App& out = *export_command.app;
+  ExportArguments& export_arguments = *export_command.arguments;
+  out.add_option("REF", export_arguments.reference,
+                 "MODEL (its latest version), MODEL@3, MODEL@prod or MODEL@prod/TENSOR")
+      ->required();
+  out.add_option("-o,--file,FILE.safetensors", export_arguments.file,
+                 "the file; '-o json' stands before the command")
+      ->required();
+  out.add_option("--section", export_arguments.section, "this section alone");
+  add_as_option(out, export_arguments.as);
+  add_read_option(out, export_arguments.read);
+}
+
+}  // namespace ballast::kvctl

@@ -1,0 +1,114 @@
+// Codecs: from the values of a tensor to blocks, and back.
+//
+// Special values: raw and the codec of the same dtype keep every bit; conversions between floats
+// are IEEE 754's. int4 takes NaN for 0 and an infinity for the largest finite magnitude of its
+// group, and its error sums count what they were taken for; zeros stay zeros
+// (docs/formats/block.md).
+//
+// A tensor is cut into blocks, each of them into chunks of limits::kChunkValues values. A block
+// says in its header how it is to be decoded (docs/formats/block.md), so decoding needs the block
+// alone. Nothing here does I/O or starts a thread: the caller splits the work by blocks, and all
+// functions may be called from several threads at once.
+//
+// The same values give the same bytes with every kernel, on every machine and compiler.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proto/base/bytes.h"
+#include "proto/base/result.h"
+#include "quant/dtype.h"
+#include "quant/error_report.h"
+
+namespace ballast::quant {
+
+// Numbers lie on disk and on the wire: never reused.
+enum class CodecId : uint8_t {
+  kRaw = 1,  // the bytes as they are, for dtypes that no codec knows
+  kF32 = 2,
+  kF16 = 3,
+  kBF16 = 4,
+  kInt4 = 5,  // packed INT4: 16-entry codebook, 8-bit log scale per group
+};
+
+struct CodecSpec {
+  CodecId id = CodecId::kRaw;
+  uint32_t group_size = 0;  // int4: 16, 32 or 64 values that share a scale; else 0
+
+  auto operator<=>(const CodecSpec&) const = default;
+};
+
+// "int4", "int4:group=16", "f32", "f16", "bf16", "raw". Error kInvalidArgument names what is known.
+Result<CodecSpec> parse_codec(std::string_view text);
+std::string codec_name(CodecSpec spec);
+// From the numbers of a message. Errors: kCorrupt.
+Result<CodecSpec> codec_from_numbers(uint32_t id, uint32_t group_size);
+// The codec that keeps a tensor of this dtype as it is.
+CodecSpec exact_codec(DType dtype);
+
+// How many values a full block holds: whole chunks, encoded to about limits::kBlockBytesTarget.
+uint64_t values_per_block(CodecSpec spec, DType source);
+
+struct EncodedBlock {
+  MutableBytes bytes;
+  ErrorSums error;  // all zero but for signal and decoded energy where nothing was lost
+};
+
+// Encodes the blocks of one tensor. Immutable after create(): encode() may run on many threads.
+class TensorEncoder {
+ public:
+  virtual ~TensorEncoder() = default;
+
+  // `sample` holds values of the tensor (in `source` dtype) from which a codebook is learned;
+  // sample_ranges() says which. May be empty for codecs that learn nothing.
+  // Errors: kInvalidArgument if the codec can't encode this dtype.
+  static Result<std::unique_ptr<TensorEncoder>> create(CodecSpec spec, DType source,
+                                                       std::span<const std::byte> sample);
+
+  // Encodes consecutive values (in the source dtype) as one block.
+  // REQUIRES: values.size() is a multiple of dtype_bytes(source) and at most
+  // values_per_block() values. An empty span is allowed: an empty tensor is one empty block.
+  virtual Result<EncodedBlock> encode(std::span<const std::byte> values) const = 0;
+};
+
+// The values [first, first + count) of a tensor that belong into the sample, at most 64 ranges of
+// equal length spread over it, at most kSampleValuesMax values together. Empty if the codec learns
+// nothing.
+struct ValueRange {
+  uint64_t first = 0;
+  uint64_t count = 0;
+};
+inline constexpr uint64_t kSampleValuesMax = 1 << 17;
+std::vector<ValueRange> sample_ranges(CodecSpec spec, uint64_t total_values);
+
+struct BlockInfo {
+  CodecSpec codec;
+  DType source = DType::kF32;
+  uint64_t values = 0;
+};
+
+// Reads and checks a block's header and that its length fits. Errors: kCorrupt.
+Result<BlockInfo> inspect_block(std::span<const std::byte> block);
+
+// Decodes the values [first, first + count) of a block into `out` as dtype `as`; reads only the
+// chunks that it touches. `as` is f32, f16 or bf16, or the block's source dtype for raw blocks.
+// Conversions to narrower floats round to nearest even.
+// REQUIRES: out.size() == count * dtype_bytes(as).
+// Errors: kCorrupt for a damaged block, kInvalidArgument for a range or dtype that can't be had.
+Status decode_block(std::span<const std::byte> block, uint64_t first, uint64_t count, DType as,
+                    std::span<std::byte> out);
+
+// The kernels that this CPU can run: "scalar", "avx2", "avx512". The last one is used unless the
+// environment variable BALLAST_KERNEL or select_kernel() names another.
+std::vector<std::string_view> available_kernels();
+// For tests; not thread-safe. Errors: kInvalidArgument if this CPU does not have it.
+Status select_kernel(std::string_view name);
+std::string_view selected_kernel();
+
+}  // namespace ballast::quant

@@ -1,0 +1,20 @@
+// Between f32 and the codable dtypes, at any alignment.
+#pragma once
+
+#include <cstddef>
+
+#include "quant/dtype.h"
+#include "quant/kernels.h"
+
+namespace ballast::quant {
+
+// Callers work in pieces that stay in the first-level cache. A whole number of PairSums lanes.
+inline constexpr size_t kPieceValues = 1024;
+static_assert(kPieceValues % PairSums::kLanes == 0);
+static_assert(kPieceValues >= kBatchGroups * kGroupValuesMax);
+
+// REQUIRES: dtype_is_codable(dtype), count <= kPieceValues.
+void load_f32(DType dtype, const std::byte* from, size_t count, float* to);
+void store_f32(DType dtype, const float* from, size_t count, std::byte* to);
+
+}  // namespace ballast::quant

@@ -1,0 +1,293 @@
+// AVX-512 F, BW, DQ, VL: 16 lanes, and the codebook in one register.
+#include <immintrin.h>
+
+#include "quant/float_loops-inl.h"
+#include "quant/kernels.h"
+#include "quant/log_scale.h"
+
+namespace ballast::quant {
+namespace {
+
+struct Simd {
+  using Float = __m512;
+  using Int = __m512i;
+  using Mask = __mmask16;
+  static constexpr size_t kLanes = 16;
+
+  static Float all(float value) { return _mm512_set1_ps(value); }
+  static Int all(int32_t value) { return _mm512_set1_epi32(value); }
+  static Float load(const float* from) { return _mm512_load_ps(from); }
+  static void store(float* to, Float value) { _mm512_store_ps(to, value); }
+  static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  static Float minimum(Float a, Float b) { return _mm512_min_ps(a, b); }
+  static Float maximum(Float a, Float b) { return _mm512_max_ps(a, b); }
+  static Float absolute(Float a) { return _mm512_abs_ps(a); }
+  static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  static Int subtract(Int a, Int b) { return _mm512_sub_epi32(a, b); }
+  static Int minimum(Int a, Int b) { return _mm512_min_epi32(a, b); }
+  static Int maximum(Int a, Int b) { return _mm512_max_epi32(a, b); }
+  static Int both(Int a, Int b) { return _mm512_and_si512(a, b); }
+  static Int either(Int a, Int b) { return _mm512_or_si512(a, b); }
+  static Int exclusive(Int a, Int b) { return _mm512_xor_si512(a, b); }
+  template <int kBits>
+  static Int shift_left(Int a) {
+    return _mm512_slli_epi32(a, kBits);
+  }
+  template <int kBits>
+  static Int shift_right(Int a) {
+    return _mm512_srli_epi32(a, kBits);
+  }
+  static Int bits(Float a) { return _mm512_castps_si512(a); }
+  static Float floats(Int a) { return _mm512_castsi512_ps(a); }
+  static Float gather(const float* table, Int index) {
+    return _mm512_i32gather_ps(index, table, sizeof(float));
+  }
+  static Mask less(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+  static Mask less_equal(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+  // a where the mask is set, else 0
+  static Float keep(Mask mask, Float a) { return _mm512_maskz_mov_ps(mask, a); }
+  // a where the mask is set, else b
+  static Float select(Mask mask, Float a, Float b) { return _mm512_mask_blend_ps(mask, b, a); }
+  static Int select(Mask mask, Int a, Int b) { return _mm512_mask_blend_epi32(mask, b, a); }
+  // One more where the mask is set
+  static Int count(Int a, Mask mask) { return _mm512_mask_add_epi32(a, mask, a, all(1)); }
+  static void store_bytes(uint8_t* to, Int a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(a));
+  }
+  // Quad k lies k x stride after the first.
+  static Float load_quads(const float* from, size_t stride) {
+    Float quads = _mm512_castps128_ps512(_mm_loadu_ps(from));
+    quads = _mm512_insertf32x4(quads, _mm_loadu_ps(from + stride), 1);
+    quads = _mm512_insertf32x4(quads, _mm_loadu_ps(from + 2 * stride), 2);
+    return _mm512_insertf32x4(quads, _mm_loadu_ps(from + 3 * stride), 3);
+  }
+  static void store_quads(uint8_t* to, size_t stride, Float quads) {
+    _mm_storeu_ps(reinterpret_cast<float*>(to), _mm512_castps512_ps128(quads));
+    _mm_storeu_ps(reinterpret_cast<float*>(to + stride), _mm512_extractf32x4_ps(quads, 1));
+    _mm_storeu_ps(reinterpret_cast<float*>(to + 2 * stride), _mm512_extractf32x4_ps(quads, 2));
+    _mm_storeu_ps(reinterpret_cast<float*>(to + 3 * stride), _mm512_extractf32x4_ps(quads, 3));
+  }
+  // Transposes the 4 x 4 values of each quad position.
+  static void transpose_quads(Float (&rows)[4]) {
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[0], rows[1]));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(rows[2], rows[3]));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[0], rows[1]));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(rows[2], rows[3]));
+    rows[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23));
+    rows[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23));
+    rows[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23));
+    rows[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23));
+  }
+};
+
+class LaneQuantizer {
+ public:
+  explicit LaneQuantizer(const EncodeTable& table)
+      : value_(_mm512_load_ps(table.value.data())),
+        last_(_mm512_load_ps(table.midpoint.data())),
+        by_two_(_mm512_permutexvar_ps(plus(1), last_)),
+        by_four_(_mm512_permutexvar_ps(plus(3), last_)),
+        middle_(_mm512_set1_ps(table.midpoint[7])) {}
+
+  // Binary search: the code is known to lie in [code, code + 16), then + 8, 4, 2, 1.
+  __m512i code(__m512 t) const {
+    __m512i code = _mm512_maskz_set1_epi32(reached(t, middle_), 8);
+    code = step<4>(t, by_four_, code);
+    code = step<2>(t, by_two_, code);
+    return step<1>(t, last_, code);
+  }
+  __m512 entry(__m512i code) const { return _mm512_permutexvar_ps(code, value_); }
+  __m512 nearest(__m512 t) const { return entry(code(t)); }
+
+ private:
+  static __m512i plus(int offset) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(lane, _mm512_set1_epi32(offset));
+  }
+  static __mmask16 reached(__m512 t, __m512 midpoint) {
+    return _mm512_cmp_ps_mask(t, midpoint, _CMP_GE_OQ);
+  }
+  template <int kStep>
+  static __m512i step(__m512 t, __m512 midpoints, __m512i code) {
+    const __mmask16 upper = reached(t, _mm512_permutexvar_ps(code, midpoints));
+    return _mm512_mask_add_epi32(code, upper, code, _mm512_set1_epi32(kStep));
+  }
+
+  __m512 value_;
+  __m512 last_;     // the midpoint above code i
+  __m512 by_two_;   // above i + 1
+  __m512 by_four_;  // above i + 3
+  __m512 middle_;
+};
+
+}  // namespace
+}  // namespace ballast::quant
+
+#include "quant/int4_encode-inl.h"
+
+namespace ballast::quant {
+namespace {
+
+__mmask16 first_lanes(size_t count) {
+  return static_cast<__mmask16>(count >= 16 ? 0xffff : (1U << count) - 1);
+}
+
+void f16_to_f32(const uint16_t* from, float* to, size_t count) {
+  for (size_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = first_lanes(count - i);
+    const __m512 value = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, from + i));
+    _mm512_mask_storeu_ps(to + i, lanes, value);
+  }
+}
+
+void f32_to_f16(const float* from, uint16_t* to, size_t count) {
+  for (size_t i = 0; i < count; i += 16) {
+    const __mmask16 lanes = first_lanes(count - i);
+    const __m512 value = _mm512_maskz_loadu_ps(lanes, from + i);
+    _mm256_mask_storeu_epi16(to + i, lanes, _mm512_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+  }
+}
+
+// What a group's codes stand for. A scale costs one multiplication for the whole codebook.
+__m512 group_values(const DecodeTable& table, uint8_t scale) {
+  return _mm512_mul_ps(_mm512_set1_ps(table.magnitude[scale]),
+                       _mm512_load_ps(table.value[scale >> 7].data()));
+}
+
+// Look-up tables of 32 values of 16 bits: the same 16 twice, or those of two groups.
+struct AsF16 {
+  static __m512i twice(__m512 values) { return _mm512_broadcast_i64x4(narrow(values)); }
+  static __m512i pair(__m512 first, __m512 second) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(narrow(first)), narrow(second), 1);
+  }
+
+ private:
+  static __m256i narrow(__m512 values) {
+    return _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT);
+  }
+};
+
+struct AsBF16 {
+  static __m512i twice(__m512 values) {
+    return _mm512_permutexvar_epi16(upper_halves(), rounded(values));
+  }
+  static __m512i pair(__m512 first, __m512 second) {
+    return _mm512_mask_blend_epi32(0xff00, twice(first), twice(second));
+  }
+
+ private:
+  // The upper 16 bits of each lane are the result.
+  static __m512i rounded(__m512 values) {
+    const __m512i bits = _mm512_castps_si512(values);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+    return _mm512_add_epi32(bits, half);
+  }
+  static __m512i upper_halves() {
+    const __m256i odd =
+        _mm256_setr_epi16(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_broadcast_i64x4(odd);
+  }
+};
+
+template <bool kStreaming>
+void put(void* out, size_t vector, __m512i value) {
+  auto* to = static_cast<__m512i*>(out) + vector;
+  if constexpr (kStreaming) {
+    _mm512_stream_si512(to, value);
+  } else {
+    _mm512_storeu_si512(to, value);
+  }
+}
+
+// A look-up ignores the upper bits of an index, so the low codes of a byte need no mask.
+template <size_t kGroup, bool kStreaming>
+void decode_f32(const DecodeTable& table, PackedUnits packed, void* out) {
+  constexpr size_t kQuarter = kUnitValues / 4;
+  for (size_t unit = 0; unit < packed.units; ++unit) {
+    const uint8_t* scales = packed.scales + unit * (kUnitValues / kGroup);
+    const auto* codes = reinterpret_cast<const __m128i*>(packed.codes + unit * kUnitCodeBytes);
+    __m512 values[kUnitValues / kGroup];
+    for (size_t i = 0; i < kUnitValues / kGroup; ++i) values[i] = group_values(table, scales[i]);
+    for (size_t half = 0; half < 2; ++half) {
+      const __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes + half));
+      const __m512i high = _mm512_srli_epi32(low, 4);
+      const __m512 first = _mm512_permutexvar_ps(low, values[half * kQuarter / kGroup]);
+      const __m512 second = _mm512_permutexvar_ps(high, values[(half + 2) * kQuarter / kGroup]);
+      put<kStreaming>(out, unit * 4 + half, _mm512_castps_si512(first));
+      put<kStreaming>(out, unit * 4 + half + 2, _mm512_castps_si512(second));
+    }
+  }
+}
+
+template <class As, size_t kGroup, bool kStreaming>
+void decode_16(const DecodeTable& table, PackedUnits packed, void* out) {
+  constexpr size_t kHalf = kUnitValues / 2;
+  // Lanes 16 to 31 look into the second group.
+  const __m512i upper = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+  for (size_t unit = 0; unit < packed.units; ++unit) {
+    const uint8_t* scales = packed.scales + unit * (kUnitValues / kGroup);
+    const auto* codes = reinterpret_cast<const __m256i*>(packed.codes + unit * kUnitCodeBytes);
+    const __m512i pairs = _mm512_cvtepu8_epi16(_mm256_loadu_si256(codes));
+    for (size_t half = 0; half < 2; ++half) {
+      const uint8_t* pair = scales + half * kHalf / kGroup;
+      __m512i index = half == 0 ? pairs : _mm512_srli_epi16(pairs, 4);
+      __m512i values;
+      if constexpr (kGroup == 16) {
+        index = _mm512_or_si512(_mm512_and_si512(index, _mm512_set1_epi16(15)), upper);
+        values = As::pair(group_values(table, pair[0]), group_values(table, pair[1]));
+      } else {
+        values = As::twice(group_values(table, pair[0]));
+      }
+      put<kStreaming>(out, unit * 2 + half, _mm512_permutexvar_epi16(index, values));
+    }
+  }
+}
+
+template <bool kStreaming>
+void decode_f32_groups(const DecodeTable& table, PackedUnits packed, void* out) {
+  switch (packed.group) {
+    case 16: return decode_f32<16, kStreaming>(table, packed, out);
+    case 32: return decode_f32<32, kStreaming>(table, packed, out);
+    default: return decode_f32<64, kStreaming>(table, packed, out);
+  }
+}
+
+template <class As, bool kStreaming>
+void decode_16_groups(const DecodeTable& table, PackedUnits packed, void* out) {
+  switch (packed.group) {
+    case 16: return decode_16<As, 16, kStreaming>(table, packed, out);
+    case 32: return decode_16<As, 32, kStreaming>(table, packed, out);
+    default: return decode_16<As, 64, kStreaming>(table, packed, out);
+  }
+}
+
+bool streams(const void* out, bool streaming) {
+  return streaming && reinterpret_cast<uintptr_t>(out) % sizeof(__m512i) == 0;
+}
+
+void int4_to_f32(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
+  if (!streams(out, streaming)) return decode_f32_groups<false>(table, packed, out);
+  decode_f32_groups<true>(table, packed, out);
+  _mm_sfence();
+}
+
+template <class As>
+void int4_to_16(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
+  if (!streams(out, streaming)) return decode_16_groups<As, false>(table, packed, out);
+  decode_16_groups<As, true>(table, packed, out);
+  _mm_sfence();
+}
+
+}  // namespace
+
+const Kernel& avx512_kernel() {
+  static constexpr Kernel kKernel{
+      "avx512",   int4_to_f32, int4_to_16<AsF16>, int4_to_16<AsBF16>, int4_encode, abs_max,
+      f16_to_f32, bf16_to_f32, f32_to_f16,        f32_to_bf16,        measure};
+  return kKernel;
+}
+
+}  // namespace ballast::quant

@@ -1,0 +1,197 @@
+// ballastd: one node of a cluster, as a process.
+
+#include <malloc.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <random>
+
+#include "proto/base/check.h"
+#include "server/config.h"
+#include "server/node/node.h"
+#include "server/service/listener.h"
+#include "server/service/service.h"
+#include "server/transport/peer_transport.h"
+#include "server/version.h"
+#include "storage/identity.h"
+#include "storage/kv/state_machine.h"
+#include "storage/log/segment_log.h"
+
+namespace ballast::server {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Together below the five seconds that a SIGTERM may take.
+constexpr milliseconds kTransferTime{1000};
+constexpr milliseconds kDrainTime{1500};
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+void set_up_memory() {
+  // Buffers of about 1 MiB come and go: mapped and unmapped each time, as glibc does above 128 KiB,
+  // their page faults cost more than their use.
+  ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 128 << 20);
+  ::mallopt(M_ARENA_MAX, 4);
+}
+
+void set_up_logging(const std::string& level) {
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::stderr_sink_mt>()));
+  spdlog::set_level(spdlog::level::from_str(level));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  spdlog::flush_on(spdlog::level::info);
+}
+
+// What a node is made of, in the order in which it is built.
+struct Daemon {
+  explicit Daemon(Config loaded) : config(std::move(loaded)), workers(config.worker_threads) {}
+
+  Status open();
+  asio::awaitable<void> run();
+  asio::awaitable<void> hand_over();
+  asio::awaitable<void> shut_down();
+
+  Config config;
+  asio::io_context io{1};
+  asio::thread_pool workers;
+  std::optional<storage::DataDirectory> directory;
+  std::unique_ptr<Node> node;
+  std::unique_ptr<PeerTransport> transport;
+  std::unique_ptr<Service> service;
+  std::unique_ptr<Listener> listener;
+};
+
+raft::Options raft_options(const ClusterConfig& cluster) {
+  raft::Options options{.id = cluster.self, .seed = std::random_device{}()};
+  for (const MemberConfig& member : cluster.members) options.voters.push_back(member.id);
+  return options;
+}
+
+Status Daemon::open() {
+  BALLAST_TRY(directory, storage::DataDirectory::open(config.data_directory, config.cluster.id,
+                                                      config.cluster.self));
+  BALLAST_TRY(auto log, storage::open_segment_log({.directory = directory->log_path(),
+                                                   .segment_bytes = config.segment_bytes}));
+  BALLAST_TRY(auto state,
+              storage::StateMachine::open(
+                  {.directory = directory->state_path(),
+                   .write_buffer_bytes = config.write_buffer_bytes,
+                   .block_cache_bytes = config.block_cache_bytes,
+                   .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); }}));
+  const Index applied = state->applied().index;
+  if (applied > log->last())
+    return fail(Errc::kCorrupt,
+                "'{}' has applied entry {} but its log ends at {}: the log was lost or replaced; "
+                "wipe this node's directory only if a majority of the others is intact",
+                config.data_directory, applied, log->last());
+  spdlog::info("node {} of cluster {}: log up to {}, applied up to {}", config.cluster.self,
+               config.cluster.id.to_string(), log->last(), applied);
+  const auto executor = io.get_executor();
+  node = std::make_unique<Node>(
+      executor, workers,
+      NodeOptions{.raft = raft_options(config.cluster), .cache_bytes = config.entry_cache_bytes},
+      std::move(log), std::move(state));
+  transport = std::make_unique<PeerTransport>(executor, config.cluster, *node);
+  service = std::make_unique<Service>(*node, config.cluster, directory->identity(),
+                                      config.data_directory, workers);
+  listener = std::make_unique<Listener>(executor, *service, *transport);
+  return listener->open(config.listen);
+}
+
+// A primary that ends on purpose leaves no gap: somebody else takes the writes first.
+asio::awaitable<void> Daemon::hand_over() {
+  if (node->core().role() != raft::Role::kLeader || config.cluster.members.size() == 1) co_return;
+  const auto leader = co_await node->transfer_leadership(NodeId{}, Clock::now() + kTransferTime);
+  if (leader)
+    spdlog::info("node {} leads now", *leader);
+  else
+    spdlog::warn("leadership was not handed over: {}", leader.error().message);
+}
+
+asio::awaitable<void> Daemon::shut_down() {
+  co_await hand_over();
+  listener->close();
+  co_await listener->drain(Clock::now() + kDrainTime);
+  co_await node->stop();
+  co_await transport->stop();
+  co_await listener->stop();
+}
+
+asio::awaitable<void> Daemon::run() {
+  asio::signal_set signals(io, SIGTERM, SIGINT);
+  auto [error, number] = co_await signals.async_wait(kToken);
+  spdlog::info("signal {}: shutting down", number);
+  co_await shut_down();
+}
+
+int serve(Daemon& daemon) {
+  daemon.node->start(*daemon.transport);
+  daemon.transport->start();
+  daemon.listener->start();
+  asio::co_spawn(daemon.io, daemon.run(), [&](std::exception_ptr error) {
+    BALLAST_CHECK(!error, "the daemon threw");
+    daemon.io.stop();
+  });
+  spdlog::info("ready on {}", daemon.config.listen.to_string());
+  daemon.io.run();
+  daemon.workers.join();
+  spdlog::info("stopped");
+  return 0;
+}
+
+int report(const Error& error) {
+  std::fprintf(stderr, "ballastd: %s\n", error.message.c_str());
+  return error.code == Errc::kInvalidArgument ? kExitUsage : kExitFailed;
+}
+
+int main_checked(int argc, char** argv) {
+  CLI::App app{"One node of a Ballast cluster: a replicated store for model weights."};
+  std::string path, data_directory, listen, level = "info";
+  bool check_only = false;
+  app.set_version_flag("--version", std::string("ballastd ") + kVersion);
+  app.add_option("--config", path, "The TOML file (docs/configuration.md)")->required();
+  app.add_option("--data-dir", data_directory, "In place of [node] data_dir");
+  app.add_option("--listen", listen, "HOST:PORT in place of [node] listen");
+  app.add_option("--log-level", level, "What is logged on stderr")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.add_flag("--check", check_only, "Check the configuration and end");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  set_up_memory();
+  set_up_logging(level);
+  auto config = load_config(path);
+  if (!config) return report(config.error());
+  if (!data_directory.empty()) config->data_directory = data_directory;
+  if (!listen.empty()) {
+    auto endpoint = net::parse_endpoint(listen);
+    if (!endpoint) return report(endpoint.error());
+    if (const Status status = check_listen(*endpoint); !status) return report(status.error());
+    config->listen = *std::move(endpoint);
+  }
+  if (check_only) return 0;
+  std::signal(SIGPIPE, SIG_IGN);
+  Daemon daemon(*std::move(config));
+  if (const Status status = daemon.open(); !status) return report(status.error());
+  return serve(daemon);
+}
+
+}  // namespace
+}  // namespace ballast::server
+
+int main(int argc, char** argv) {
+  try {
+    return ballast::server::main_checked(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ballastd: %s\n", error.what());
+    return ballast::server::kExitFailed;
+  }
+}

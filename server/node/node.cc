@@ -1,0 +1,458 @@
+#include "server/node/node.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "proto/base/check.h"
+#include "proto/base/limits.h"
+#include "proto/net/worker.h"
+#include "proto/storage.pb.h"
+
+namespace ballast::server {
+namespace {
+
+constexpr uint64_t kTicksAtOnceMax = 20;  // after a pause of the process
+constexpr size_t kApplyEntriesMax = 256;
+constexpr auto kExpirePeriod = std::chrono::seconds(10);
+constexpr uint32_t kExpireRows = 1000;
+
+uint64_t wall_clock_ms() {
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(since_1970).count());
+}
+
+}  // namespace
+
+Node::Node(asio::any_io_executor strand, asio::thread_pool& workers, NodeOptions options,
+           std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state)
+    : strand_(strand),
+      workers_(workers),
+      log_(std::move(log)),
+      state_(std::move(state)),
+      core_(options.raft, {.hard_state = log_->hard_state(),
+                           .log = log_->entries(),
+                           .applied = state_->applied().index}),
+      cache_(options.cache_bytes),
+      log_events_(strand, ::dup(log_->event_fd())),
+      tick_timer_(strand),
+      expire_timer_(strand),
+      applied_signal_(strand),
+      commit_signal_(strand),
+      stored_signal_(strand),
+      progress_signal_(strand),
+      commit_(state_->applied().index),
+      applied_(state_->applied().index),
+      leader_since_(Clock::now()) {
+  cache_.set_durable(log_->durable());
+}
+
+Node::~Node() = default;
+
+void Node::start(PeerSender& sender) {
+  sender_ = &sender;
+  const auto spawn = [this](asio::awaitable<void> (Node::*loop)()) {
+    ++loops_;
+    asio::co_spawn(strand_, (this->*loop)(), [this](std::exception_ptr error) {
+      BALLAST_CHECK(!error, "a loop of the node threw");
+      --loops_;
+      applied_signal_.notify();
+    });
+  };
+  spawn(&Node::tick_loop);
+  spawn(&Node::log_loop);
+  spawn(&Node::apply_loop);
+  spawn(&Node::expire_loop);
+  wake();
+}
+
+asio::awaitable<void> Node::stop() {
+  stopping_ = true;
+  tick_timer_.cancel();
+  expire_timer_.cancel();
+  log_events_.cancel();
+  commit_signal_.notify();
+  stored_signal_.notify();
+  progress_signal_.notify();
+  for (auto& [index, waiter] : waiters_)
+    waiter.promise->set(fail(Errc::kUnknownOutcome, "the node is shutting down"));
+  for (auto& [id, promise] : reads_) promise->set({.id = id, .index = Index{}, .refused = true});
+  while (loops_ > 0) co_await applied_signal_.wait_until(Clock::time_point::max());
+}
+
+// ---- inputs -------------------------------------------------------------------------------
+
+asio::awaitable<void> Node::tick_loop() {
+  Clock::time_point next = Clock::now() + limits::kTick;
+  while (!stopping_) {
+    tick_timer_.expires_at(next);
+    co_await tick_timer_.async_wait(kToken);
+    const auto late = Clock::now() - next;
+    const uint64_t due = 1 + static_cast<uint64_t>(std::max(late, late.zero()) / limits::kTick);
+    // After a long pause the missed time is not made up for: the messages that wait in the
+    // sockets tell better what happened meanwhile.
+    for (uint64_t i = 0; i < std::min(due, kTicksAtOnceMax); ++i) core_.tick();
+    next += due * limits::kTick;
+    wake();
+  }
+}
+
+asio::awaitable<void> Node::log_loop() {
+  while (!stopping_) {
+    auto [error] = co_await log_events_.async_wait(asio::posix::descriptor_base::wait_read, kToken);
+    if (error) continue;
+    log_->poll();
+    wake();
+  }
+}
+
+void Node::step(const raft::Message& message, std::vector<Entry> entries) {
+  if (stopping_) return;
+  for (Entry& entry : entries) {
+    const auto key = std::make_pair(entry.index, entry.term);
+    incoming_.insert_or_assign(key, std::move(entry));
+  }
+  core_.step(message);
+  // Bytes that this Append brought and the core did not want must not stay.
+  if (!entries.empty())
+    process_ready();
+  else
+    wake();
+}
+
+void Node::peer_lost(NodeId peer) {
+  if (stopping_) return;
+  core_.peer_lost(peer);
+  wake();
+}
+
+void Node::link_reset(NodeId peer) {
+  // A follower's own connections say nothing about its leader.
+  if (core_.role() == raft::Role::kLeader) peer_lost(peer);
+}
+
+asio::awaitable<void> Node::admit() {
+  while (!stopping_ && cache_.pending_bytes() > limits::kReceiveBytesMax)
+    co_await stored_signal_.wait_until(Clock::time_point::max());
+}
+
+uint64_t Node::bytes_after(Index match) const {
+  uint64_t bytes = 0;
+  for (Index index = match + 1; index <= core_.last(); ++index)
+    bytes += core_.meta_at(index).bytes();
+  return bytes;
+}
+
+// ---- carrying out a Ready -----------------------------------------------------------------
+
+// Collects the inputs of one turn of the loop, so that they share a log write and messages.
+void Node::wake() {
+  if (wake_posted_ || stopping_) return;
+  wake_posted_ = true;
+  asio::post(strand_, [this] {
+    wake_posted_ = false;
+    if (!stopping_) process_ready();
+  });
+}
+
+void Node::process_ready() {
+  raft::Ready ready = core_.ready();
+  if (ready.ticket != 0) store(ready);
+  incoming_.clear();
+  for (raft::Message& message : ready.messages) sender_->send(std::move(message));
+  note_leadership();
+  note_commit(ready.commit);
+  resolve_reads(ready.reads);
+  progress_signal_.notify();
+}
+
+void Node::store(raft::Ready& ready) {
+  std::vector<Entry> entries = take_bytes(ready.entries);
+  cache_.append(entries);
+  log_->append(ready.hard_state, std::move(entries), [this, ticket = ready.ticket] {
+    core_.storage_done(ticket);
+    cache_.set_durable(log_->durable());
+    stored_signal_.notify();
+  });
+}
+
+std::vector<Entry> Node::take_bytes(std::span<const EntryMeta> metas) {
+  std::vector<Entry> entries;
+  entries.reserve(metas.size());
+  for (const EntryMeta& meta : metas) {
+    auto found = incoming_.find({meta.index, meta.term});
+    if (found != incoming_.end()) {
+      entries.push_back(std::move(found->second));
+    } else {
+      // The core makes entries itself only when a term begins.
+      BALLAST_CHECK(meta.kind == EntryKind::kNoop && meta.bytes() == 0,
+                    "entry {} of term {} came without its bytes", meta.index, meta.term);
+      entries.push_back({.term = meta.term, .index = meta.index, .kind = meta.kind});
+    }
+    BALLAST_CHECK(entries.back().meta() == meta, "entry {} is not what the core was told",
+                  meta.index);
+  }
+  return entries;
+}
+
+void Node::note_leadership() {
+  if (core_.leader() == leader_seen_) return;
+  leader_seen_ = core_.leader();
+  leader_since_ = Clock::now();
+  if (leader_seen_)
+    spdlog::info("term {}: node {} leads", core_.term(), leader_seen_);
+  else
+    spdlog::info("term {}: no primary is known", core_.term());
+}
+
+void Node::note_commit(Index commit) {
+  if (commit <= commit_) return;
+  commit_ = commit;
+  while (!exposed_.empty() && exposed_.front().index <= commit_) {
+    exposure_bytes_ -= exposed_.front().bytes;
+    exposed_.pop_front();
+  }
+  commit_signal_.notify();
+}
+
+void Node::resolve_reads(std::span<const raft::ReadState> reads) {
+  for (const raft::ReadState& read : reads) {
+    const auto found = reads_.find(read.id);
+    if (found != reads_.end()) found->second->set(read);
+  }
+}
+
+// ---- entries from memory or disk ------------------------------------------------------------
+
+asio::awaitable<std::vector<Entry>> Node::read_log(Index first, Index last) {
+  auto plan = log_->prepare_read(first, last);
+  if (!plan) co_return std::vector<Entry>{};
+  std::shared_ptr<storage::LogRead> read = *std::move(plan);
+  auto entries = co_await net::on_worker(workers_, [read] { return read->run(); });
+  // A log that can't be read back is no log: never pretend that there is nothing (design.md 5).
+  BALLAST_CHECK(entries.has_value(), "reading entries {} to {} of the log: {}", first, last,
+                entries.error().message);
+  co_return *std::move(entries);
+}
+
+asio::awaitable<std::vector<Entry>> Node::entries_for(std::vector<EntryMeta> metas) {
+  std::vector<Entry> entries;
+  for (size_t i = 0; i < metas.size();) {
+    if (const Entry* cached = cache_.find(metas[i].index)) {
+      entries.push_back(*cached);
+      ++i;
+      continue;
+    }
+    size_t end = i + 1;
+    while (end < metas.size() && cache_.find(metas[end].index) == nullptr) ++end;
+    std::vector<Entry> read = co_await read_log(metas[i].index, metas[end - 1].index);
+    if (read.size() != end - i) co_return std::vector<Entry>{};
+    std::move(read.begin(), read.end(), std::back_inserter(entries));
+    i = end;
+  }
+  for (size_t i = 0; i < metas.size(); ++i) {
+    if (entries[i].meta() != metas[i]) co_return std::vector<Entry>{};
+  }
+  co_return entries;
+}
+
+// ---- applying ---------------------------------------------------------------------------------
+
+asio::awaitable<std::vector<Entry>> Node::next_batch() {
+  std::vector<EntryMeta> metas;
+  size_t bytes = 0;
+  for (Index index = applied_ + 1; index <= commit_ && metas.size() < kApplyEntriesMax; ++index) {
+    const EntryMeta meta = core_.meta_at(index);
+    bytes += meta.bytes();
+    if (!metas.empty() && bytes > limits::kApplyBatchBytesMax) break;
+    metas.push_back(meta);
+  }
+  std::vector<Entry> entries = co_await entries_for(metas);
+  BALLAST_CHECK(!entries.empty(), "committed entry {} is neither in memory nor in the log",
+                applied_ + 1);
+  co_return entries;
+}
+
+asio::awaitable<void> Node::apply_loop() {
+  while (!stopping_) {
+    if (applied_ >= commit_) {
+      co_await commit_signal_.wait_until(Clock::time_point::max());
+      continue;
+    }
+    const std::vector<Entry> entries = co_await next_batch();
+    const auto results = co_await net::on_worker(workers_, [&] { return state_->apply(entries); });
+    // Nothing may be skipped: a state machine that can't apply an entry ends the process.
+    BALLAST_CHECK(results.has_value(), "applying from entry {}: {}", entries.front().index,
+                  results.error().message);
+    applied_ = entries.back().index;
+    complete_waiters(entries, *results);
+    applied_signal_.notify();
+  }
+}
+
+void Node::complete_waiters(std::span<const Entry> entries,
+                            std::span<const pb::ApplyResult> results) {
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const auto [begin, end] = waiters_.equal_range(entries[i].index);
+    for (auto waiter = begin; waiter != end; ++waiter) {
+      if (waiter->second.term == entries[i].term)
+        waiter->second.promise->set(results[i]);
+      else
+        waiter->second.promise->set(
+            fail(Errc::kUnavailable, "another primary took over before this write was replicated"));
+    }
+    waiters_.erase(begin, end);
+  }
+}
+
+// ---- writes -----------------------------------------------------------------------------------
+
+asio::awaitable<Result<Node::Written>> Node::write(std::vector<Draft> drafts, pb::AckLevel ack,
+                                                   Clock::time_point deadline) {
+  if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
+  std::vector<raft::Core::Proposal> proposals;
+  uint64_t bytes = 0;
+  for (const Draft& draft : drafts) {
+    proposals.push_back({.kind = draft.kind,
+                         .header_bytes = static_cast<uint32_t>(draft.header.size()),
+                         .payload_bytes = static_cast<uint32_t>(draft.payload.size())});
+    bytes += draft.header.size() + draft.payload.size();
+  }
+  BALLAST_CO_TRY(const Index first, core_.propose(proposals));
+  const Term term = core_.term();
+  for (size_t i = 0; i < drafts.size(); ++i) {
+    incoming_.insert_or_assign({first + i, term}, Entry{.term = term,
+                                                        .index = first + i,
+                                                        .kind = drafts[i].kind,
+                                                        .header = std::move(drafts[i].header),
+                                                        .payload = std::move(drafts[i].payload)});
+  }
+  wake();
+
+  const Index last = first + (drafts.size() - 1);
+  Written written;
+  written.token.set_group(1);
+  written.token.set_term(term.value());
+  written.token.set_index(last.value());
+  if (ack == pb::ACK_ASYNC) {
+    exposed_.push_back({last, bytes});
+    exposure_bytes_ += bytes;
+    co_return written;
+  }
+  BALLAST_CO_TRY(written.result, co_await wait_applied(last, term, deadline));
+  written.reached = pb::ACK_SYNC;
+  if (ack == pb::ACK_SYNC_ALL) {
+    BALLAST_CO_TRY_STATUS(co_await wait_everywhere(last, term, deadline));
+    written.reached = pb::ACK_SYNC_ALL;
+  }
+  co_return written;
+}
+
+asio::awaitable<Result<pb::ApplyResult>> Node::wait_applied(Index index, Term term,
+                                                            Clock::time_point deadline) {
+  auto promise = std::make_shared<net::Promise<ApplyOutcome>>(strand_);
+  const auto position = waiters_.emplace(index, Waiter{term, promise});
+  std::optional<ApplyOutcome> outcome = co_await promise->get(deadline);
+  if (outcome) co_return *std::move(outcome);  // complete_waiters() or stop() dropped the waiter
+  waiters_.erase(position);
+  co_return fail(Errc::kUnknownOutcome,
+                 "entry {} was not committed before the deadline; it may still be", index);
+}
+
+bool Node::durable_everywhere(Index index) const {
+  const raft::View view = core_.view();
+  if (view.role != raft::Role::kLeader || view.stable < index) return false;
+  return std::ranges::all_of(view.peers,
+                             [&](const raft::PeerView& peer) { return peer.match >= index; });
+}
+
+asio::awaitable<Status> Node::wait_everywhere(Index index, Term term, Clock::time_point deadline) {
+  while (!durable_everywhere(index)) {
+    const bool leads = core_.role() == raft::Role::kLeader && core_.term() == term;
+    if (stopping_ || !leads || !co_await progress_signal_.wait_until(deadline))
+      co_return fail(Errc::kAckNotReached,
+                     "entry {} is durable on a majority, but not on every voter: see the status "
+                     "for who lags",
+                     index);
+  }
+  co_return Status{};
+}
+
+asio::awaitable<Result<pb::AckLevel>> Node::wait(pb::Token token, pb::AckLevel ack,
+                                                 Clock::time_point deadline) {
+  const Index index(token.index());
+  const Term term(token.term());
+  if (core_.role() != raft::Role::kLeader)
+    co_return fail(Errc::kNotLeader, "this node is not the primary");
+  if (index > core_.last() || core_.term_at(index) != term)
+    co_return fail(Errc::kConflict,
+                   "the write at index {} of term {} was lost: another primary took over", index,
+                   term);
+  if (ack == pb::ACK_ASYNC) co_return ack;
+  while (applied_ < index) {
+    if (stopping_ || !co_await applied_signal_.wait_until(deadline))
+      co_return fail(Errc::kUnknownOutcome, "entry {} was not committed before the deadline",
+                     index);
+    if (core_.term_at(index) != term)
+      co_return fail(Errc::kConflict,
+                     "the write at index {} of term {} was lost: another primary took over", index,
+                     term);
+  }
+  if (ack == pb::ACK_SYNC_ALL)
+    BALLAST_CO_TRY_STATUS(co_await wait_everywhere(index, core_.term(), deadline));
+  co_return ack;
+}
+
+// Reclaims blocks and sessions whose time is over: one entry at a time, from the primary.
+asio::awaitable<void> Node::expire_loop() {
+  while (!stopping_) {
+    expire_timer_.expires_after(kExpirePeriod);
+    co_await expire_timer_.async_wait(kToken);
+    if (stopping_ || !core_.ready_to_serve() || !state_->has_expired(wall_clock_ms())) continue;
+    pb::CommitEntry commit;
+    commit.set_time_ms(wall_clock_ms());
+    commit.add_operations()->mutable_expire()->set_rows_max(kExpireRows);
+    std::vector<Draft> drafts(1);
+    drafts[0].header = Bytes::copy_of(commit.SerializeAsString());
+    // Whoever leads when the period is over tries again.
+    static_cast<void>(
+        co_await write(std::move(drafts), pb::ACK_SYNC, Clock::now() + kExpirePeriod));
+  }
+}
+
+// ---- reads and leadership -----------------------------------------------------------------------
+
+asio::awaitable<Status> Node::linearize(Clock::time_point deadline) {
+  if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
+  BALLAST_CO_TRY(const uint64_t id, core_.read_index());
+  auto promise = std::make_shared<net::Promise<raft::ReadState>>(strand_);
+  reads_.emplace(id, promise);
+  wake();
+  const std::optional<raft::ReadState> read = co_await promise->get(deadline);
+  reads_.erase(id);
+  if (!read)
+    co_return fail(Errc::kUnavailable, "no majority confirmed the read before its deadline");
+  if (read->refused)
+    co_return fail(Errc::kUnavailable, "the primary changed while the read waited");
+  while (applied_ < read->index) {
+    if (stopping_ || !co_await applied_signal_.wait_until(deadline))
+      co_return fail(Errc::kUnavailable, "entry {} was not applied before the read's deadline",
+                     read->index);
+  }
+  co_return Status{};
+}
+
+asio::awaitable<Result<NodeId>> Node::transfer_leadership(NodeId to, Clock::time_point deadline) {
+  BALLAST_CO_TRY_STATUS(core_.transfer_leadership(to));
+  const NodeId self = core_.view().id;
+  wake();
+  while (core_.leader() == self || !core_.leader()) {
+    const bool given_up = core_.role() == raft::Role::kLeader && !core_.view().transfer_to;
+    if (stopping_ || given_up || !co_await progress_signal_.wait_until(deadline))
+      co_return fail(Errc::kUnavailable,
+                     "leadership did not move: the target did not take over in time");
+  }
+  co_return core_.leader();
+}
+
+}  // namespace ballast::server

@@ -1,0 +1,150 @@
+// A node: drives one Raft core, its log and its state machine.
+//
+// Everything here runs on one executor (the group's strand). The log completes through its event
+// descriptor on the same strand; RocksDB and reads of old entries run on a worker pool and report
+// back. One Ready after the other is carried out as server/raft/core.h demands.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "proto/net/asio.h"
+#include "proto/net/event.h"
+#include "proto/service.pb.h"
+#include "server/node/entry_cache.h"
+#include "server/node/transport_interface.h"
+#include "server/raft/core.h"
+#include "storage/kv/state_machine.h"
+#include "storage/log/log_store.h"
+
+namespace ballast::server {
+
+struct NodeOptions {
+  raft::Options raft;
+  size_t cache_bytes = 64ull << 20;
+};
+
+class Node {
+ public:
+  // An entry that a client wants in the log; the node gives it term and index.
+  struct Draft {
+    EntryKind kind = EntryKind::kCommit;
+    Bytes header;
+    Bytes payload;
+  };
+  struct Written {
+    pb::Token token;
+    pb::AckLevel reached = pb::ACK_ASYNC;
+    pb::ApplyResult result;  // of the last draft; empty for an async ack
+  };
+
+  Node(asio::any_io_executor strand, asio::thread_pool& workers, NodeOptions options,
+       std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state);
+  ~Node();
+
+  // Begins to tick. `sender` outlives the node's last turn on the strand.
+  void start(PeerSender& sender);
+  // Stops ticking and taking writes, finishes what is being applied, fails everyone who waits.
+  asio::awaitable<void> stop();
+
+  // ---- from the transport ----
+  // `entries` are those of an Append, with their bytes; else empty.
+  void step(const raft::Message& message, std::vector<Entry> entries);
+  // The peer's connection to this node broke: if it is the leader, it may be dead.
+  void peer_lost(NodeId peer);
+  // This node's connection to the peer broke or is new: what was on its way is lost.
+  void link_reset(NodeId peer);
+  // The bytes of entries that the core wants sent; empty if they were overwritten meanwhile.
+  asio::awaitable<std::vector<Entry>> entries_for(std::vector<EntryMeta> metas);
+  // Waits while more received bytes than the node's budget are not durable yet.
+  asio::awaitable<void> admit();
+
+  // ---- from the service ----
+  // Proposes the drafts as consecutive entries and waits for the ack level. Errors: those of
+  // Core::propose; kUnavailable if another primary overwrote them (nothing happened);
+  // kUnknownOutcome at the deadline; kAckNotReached for sync_all if only a majority has them.
+  asio::awaitable<Result<Written>> write(std::vector<Draft> drafts, pb::AckLevel ack,
+                                         Clock::time_point deadline);
+  // Waits until the write of a token has reached the level. Errors as write().
+  asio::awaitable<Result<pb::AckLevel>> wait(pb::Token token, pb::AckLevel ack,
+                                             Clock::time_point deadline);
+  // Returns when the state shows everything acknowledged before the call (ReadIndex).
+  asio::awaitable<Status> linearize(Clock::time_point deadline);
+  // Returns the new leader when leadership has moved.
+  asio::awaitable<Result<NodeId>> transfer_leadership(NodeId to, Clock::time_point deadline);
+
+  const raft::Core& core() const { return core_; }
+  const storage::LogStore& log() const { return *log_; }
+  const storage::StateMachine& state() const { return *state_; }
+  // Of the entries behind `match`: what a follower still has to receive.
+  uint64_t bytes_after(Index match) const;
+  uint64_t exposure_bytes() const { return exposure_bytes_; }
+  Clock::time_point leader_since() const { return leader_since_; }
+
+ private:
+  using ApplyOutcome = Result<pb::ApplyResult>;
+  struct Waiter {
+    Term term;
+    std::shared_ptr<net::Promise<ApplyOutcome>> promise;
+  };
+  struct Exposed {
+    Index index;
+    uint64_t bytes = 0;
+  };
+
+  asio::awaitable<void> tick_loop();
+  asio::awaitable<void> log_loop();
+  void wake();
+  void process_ready();
+  void store(raft::Ready& ready);
+  std::vector<Entry> take_bytes(std::span<const EntryMeta> metas);
+  void resolve_reads(std::span<const raft::ReadState> reads);
+  void note_leadership();
+  void note_commit(Index commit);
+  asio::awaitable<void> apply_loop();
+  asio::awaitable<std::vector<Entry>> next_batch();
+  asio::awaitable<std::vector<Entry>> read_log(Index first, Index last);
+  void complete_waiters(std::span<const Entry> entries, std::span<const pb::ApplyResult> results);
+  asio::awaitable<Result<pb::ApplyResult>> wait_applied(Index index, Term term,
+                                                        Clock::time_point deadline);
+  asio::awaitable<Status> wait_everywhere(Index index, Term term, Clock::time_point deadline);
+  bool durable_everywhere(Index index) const;
+  asio::awaitable<void> expire_loop();
+
+  asio::any_io_executor strand_;
+  asio::thread_pool& workers_;
+  std::unique_ptr<storage::LogStore> log_;
+  std::unique_ptr<storage::StateMachine> state_;
+  raft::Core core_;
+  EntryCache cache_;
+  PeerSender* sender_ = nullptr;
+
+  // Bytes of entries that the core was given and has not named in a Ready yet.
+  std::map<std::pair<Index, Term>, Entry> incoming_;
+  std::multimap<Index, Waiter> waiters_;
+  std::unordered_map<uint64_t, std::shared_ptr<net::Promise<raft::ReadState>>> reads_;
+  std::deque<Exposed> exposed_;
+  uint64_t exposure_bytes_ = 0;
+
+  asio::posix::stream_descriptor log_events_;
+  asio::steady_timer tick_timer_;
+  asio::steady_timer expire_timer_;
+  net::Signal applied_signal_;   // applied_ moved, or the node stops
+  net::Signal commit_signal_;    // commit_ moved, or the node stops
+  net::Signal stored_signal_;    // bytes became durable
+  net::Signal progress_signal_;  // a follower's match or the leadership may have moved
+  Index commit_;
+  Index applied_;
+  NodeId leader_seen_;
+  Clock::time_point leader_since_;
+  bool wake_posted_ = false;
+  bool stopping_ = false;
+  int loops_ = 0;  // coroutines that stop() waits for
+};
+
+}  // namespace ballast::server

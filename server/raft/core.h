@@ -1,0 +1,175 @@
+// The Raft core: one node's part in one group, as a deterministic function of its inputs.
+//
+// It does no I/O, reads no clock and starts no thread; time is the number of tick() calls and
+// chance comes from the seed. It never sees a byte of an entry, only EntryMeta. Its driver
+// (server/node) feeds it inputs, takes a Ready after each of them and carries it out:
+//
+//   core.step(message);              // or tick, propose, read_index, storage_done, ...
+//   Ready ready = core.ready();
+//   1. store ready.hard_state and ready.entries in the log, durably, in the order of the Readys;
+//      when that is done, call core.storage_done(ready.ticket);
+//   2. send ready.messages, at once, without waiting for 1;
+//   3. apply entries up to ready.commit, in order;
+//   4. answer the reads in ready.reads when applied >= their index.
+//
+// What must not be said before something is durable (votes, acknowledgements, the own vote and the
+// own match index) is kept inside until storage_done() tells that it is, and dropped if the term
+// has moved on meanwhile: a completion says nothing about a log that was overwritten (the ABA race
+// of asynchronous appends).
+//
+// With PreVote (thesis 9.6), CheckQuorum (thesis 6.2), commit only by entries of the own term
+// (thesis 3.6.2), ReadIndex (thesis 6.4), leadership transfer (thesis 3.10), pipelined replication
+// bounded in entries and bytes (probe / replicate, Progress).
+//
+// Not thread-safe. A broken invariant stops the process (BALLAST_CHECK).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "proto/base/entry.h"
+#include "proto/base/limits.h"
+#include "proto/base/result.h"
+#include "server/raft/message.h"
+
+namespace ballast::raft {
+
+enum class Role : uint8_t { kFollower, kPreCandidate, kCandidate, kLeader };
+std::string_view role_name(Role role);
+
+struct Options {
+  NodeId id;
+  std::vector<NodeId> voters;  // with or without this node: without, it never campaigns
+  // Of the election timeouts and of where read ids begin: give each node, and each start of a
+  // node, another one.
+  uint64_t seed = 0;
+  int heartbeat_ticks = limits::kHeartbeatTicks;
+  int election_ticks_min = limits::kElectionTicksMin;  // the timeout is uniform in [min, max)
+  int election_ticks_max = limits::kElectionTicksMax;
+  size_t inflight_entries_max = limits::kInflightEntriesMax;  // per follower
+  size_t inflight_bytes_max = limits::kInflightBytesMax;      // per follower, one entry at least
+  size_t append_bytes_max = limits::kBlockBytesMax;  // payload of one Append, one entry at least
+  size_t append_header_bytes_max = limits::kEntryHeaderBytesMax;  // headers of one Append
+  size_t append_entries_max = 64;                                 // entries of one Append
+  size_t uncommitted_bytes_max = limits::kUncommittedBytesMax;
+};
+
+// What the disk holds when the node starts.
+struct InitialState {
+  HardState hard_state;
+  std::vector<EntryMeta> log;  // from index 1 on, without gaps
+  Index applied;               // committed for certain, because it was applied
+};
+
+struct ReadState {
+  uint64_t id = 0;       // what read_index() returned
+  Index index;           // serve when this much is applied
+  bool refused = false;  // the leader is gone or not ready: try again or elsewhere
+};
+
+struct Ready {
+  std::optional<HardState> hard_state;  // to be stored before `entries`
+  std::vector<EntryMeta> entries;       // to be stored; replaces everything from its first index on
+  uint64_t ticket = 0;                  // 0: nothing to store
+  std::vector<Message> messages;
+  Index commit;  // never falls, never beyond what is durable on the own disk
+  std::vector<ReadState> reads;
+};
+
+// What an operator wants to know; also for the invariants.
+struct PeerView {
+  NodeId id;
+  Index match;
+  Index next;
+  bool probing = false;
+  bool active = false;  // heard from within the last election timeout
+  size_t inflight_entries = 0;
+  size_t inflight_bytes = 0;
+};
+struct View {
+  NodeId id;
+  Role role = Role::kFollower;
+  Term term;
+  NodeId vote;
+  NodeId leader;  // 0: unknown
+  Index commit;
+  Index last;
+  Index stable;        // durable on the own disk
+  NodeId transfer_to;  // 0: no transfer under way
+  uint64_t uncommitted_bytes = 0;
+  std::vector<PeerView> peers;  // at the leader, without itself
+};
+
+class Core {
+ public:
+  // REQUIRES: initial.log is contiguous from index 1 with terms that never fall and do not exceed
+  // the hard state's; applied <= the log's last index.
+  Core(Options options, InitialState initial);
+  ~Core();
+  Core(Core&&) noexcept;
+  Core& operator=(Core&&) noexcept;
+
+  // 10 ms have passed.
+  void tick();
+
+  // A message has arrived. Messages may be lost, late, twice and in any order, but not altered.
+  void step(const Message& message);
+
+  struct Proposal {
+    EntryKind kind = EntryKind::kNoop;
+    uint32_t header_bytes = 0;
+    uint32_t payload_bytes = 0;
+  };
+  // Appends entries to the leader's log, all or none. Returns the index of the first; the term is
+  // the present one. Errors: kNotLeader; kUnavailable while leadership is handed over;
+  // kOverloaded if more than uncommitted_bytes_max would wait for their commit.
+  Result<Index> propose(std::span<const Proposal> proposals);
+
+  // Asks for an index that a linearizable read must have applied. Returns an id that comes back in
+  // a Ready, once, unless this node forgets it in a crash; callers need a deadline, since a
+  // follower's question may be lost. Errors: kUnavailable if no leader is known.
+  Result<uint64_t> read_index();
+
+  // Hands leadership to `to`, or with 0 to the follower that is furthest. Proposals are refused
+  // until it is done or an election timeout has passed. Errors: kNotLeader, kInvalidArgument
+  // (unknown or the leader itself), kUnavailable (one is under way, or nobody else is active).
+  Status transfer_leadership(NodeId to);
+
+  // Starts an election now, as an election timeout would. For tests.
+  void campaign();
+
+  // The connection to a peer broke. A leader probes it again. A follower whose leader it was
+  // forgets that leader and starts a pre-vote after a short random wait: safe, because a quorum
+  // must agree that it has no leader.
+  void peer_lost(NodeId peer);
+
+  // What has to be done because of the inputs so far. Empty if nothing.
+  Ready ready();
+
+  // The Ready with this ticket, and all before it, are durable.
+  void storage_done(uint64_t ticket);
+
+  Term term_at(Index index) const;       // 0 if there is no such entry
+  EntryMeta meta_at(Index index) const;  // REQUIRES: 1 <= index <= last
+  Term term() const;
+  Role role() const;
+  NodeId leader() const;
+  // What a quorum holds, as far as this node knows. Ready::commit may be lower: an entry may be
+  // committed by the others before it is durable here.
+  Index commit() const;
+  Index last() const;
+  // True at a leader that has committed an entry of its term: it may serve reads and knows all
+  // that was acknowledged.
+  bool ready_to_serve() const;
+  View view() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ballast::raft

@@ -1,0 +1,59 @@
+// The follower's side of the log (thesis figure 3.1, AppendEntries RPC, receiver).
+
+#include <algorithm>
+
+#include "proto/base/check.h"
+#include "server/raft/impl.h"
+
+namespace ballast::raft {
+
+// A message of the present term that only its leader sends.
+void Core::Impl::follow(NodeId from) {
+  BALLAST_CHECK(leader_of_term == NodeId() || leader_of_term == from,
+                "term {} has the leaders {} and {}", hard.term, leader_of_term, from);
+  if (role != Role::kFollower || leader != from) become_follower(hard.term, from);
+  leader_of_term = from;
+  election_elapsed = 0;
+}
+
+void Core::Impl::handle(const Message& message, const Heartbeat& heartbeat) {
+  follow(message.from);
+  commit_to(heartbeat.commit);
+  send(message.from, HeartbeatReply{heartbeat.round});
+}
+
+void Core::Impl::handle(const Message& message, const Append& append) {
+  follow(message.from);
+  const Index previous = append.previous_index;
+  if (previous > log.last() || log.term_at(previous) != append.previous_term) {
+    // The logs can only agree where our term is not above the leader's at `previous`.
+    const Index hint = log.last_not_above(previous, append.previous_term);
+    send(message.from, AppendReply{true, previous, hint, log.term_at(hint)});
+    return;
+  }
+  append_received(append, message.term);
+  const Index covered = previous + append.entries.size();
+  commit_to(std::min(append.commit, covered));
+  // Said when everything up to there is durable, also if these entries came earlier.
+  send(message.from, AppendReply{.rejected = false, .index = covered},
+       log.ticket_of(covered, next_ticket));
+}
+
+// Entries that are there already stay, and so does what follows them: an Append that is late or
+// comes twice must not take back what was acknowledged since.
+void Core::Impl::append_received(const Append& append, Term leader_term) {
+  Index expected = append.previous_index;
+  for (const EntryMeta& entry : append.entries) {
+    ++expected;
+    BALLAST_CHECK(entry.index == expected && entry.term <= leader_term);
+    if (log.term_at(entry.index) == entry.term) continue;
+    if (entry.index <= log.last()) {
+      BALLAST_CHECK(entry.index > commit, "committed entry {} of term {} conflicts with term {}",
+                    entry.index, log.term_at(entry.index), entry.term);
+      log.truncate_behind(entry.index - 1);
+    }
+    log.append(entry);
+  }
+}
+
+}  // namespace ballast::raft

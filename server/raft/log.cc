@@ -1,0 +1,98 @@
+#include "server/raft/log.h"
+
+#include <algorithm>
+
+#include "proto/base/check.h"
+
+namespace ballast::raft {
+namespace {
+
+constexpr uint32_t kHeaderBits = 24;
+constexpr uint32_t kHeaderMask = (uint32_t{1} << kHeaderBits) - 1;
+
+}  // namespace
+
+Log::Log(const std::vector<EntryMeta>& durable) {
+  for (const EntryMeta& entry : durable) append(entry);
+  submitted_ = last();
+  stable_ = last();
+}
+
+Term Log::term_at(Index index) const {
+  if (index == Index() || index > last()) return Term();
+  return slots_[index.value() - 1].term;
+}
+
+EntryMeta Log::meta_at(Index index) const {
+  BALLAST_CHECK(index > Index() && index <= last(), "no entry {}, last is {}", index, last());
+  const Slot& slot = slots_[index.value() - 1];
+  return {slot.term, index, static_cast<EntryKind>(slot.kind_and_header_bytes >> kHeaderBits),
+          slot.kind_and_header_bytes & kHeaderMask, slot.payload_bytes};
+}
+
+uint64_t Log::bytes_between(Index after, Index until) const {
+  BALLAST_CHECK(after <= until && until <= last());
+  uint64_t bytes = 0;
+  for (Index index = after + 1; index <= until; ++index) bytes += meta_at(index).bytes();
+  return bytes;
+}
+
+Index Log::last_not_above(Index limit, Term term) const {
+  // Terms never fall along the log, so the answer is found by halving.
+  auto end = slots_.begin() + static_cast<std::ptrdiff_t>(std::min(limit, last()).value());
+  auto above = std::upper_bound(slots_.begin(), end, term,
+                                [](Term wanted, const Slot& slot) { return wanted < slot.term; });
+  return Index(static_cast<uint64_t>(above - slots_.begin()));
+}
+
+void Log::append(const EntryMeta& entry) {
+  BALLAST_CHECK(entry.index == last() + 1, "entry {} behind last {}", entry.index, last());
+  BALLAST_CHECK(entry.term >= last_term() && entry.term > Term(), "entry {} of term {} behind {}",
+                entry.index, entry.term, last_term());
+  BALLAST_CHECK(entry.header_bytes <= kHeaderMask);
+  const uint32_t kind = static_cast<uint32_t>(entry.kind) << kHeaderBits;
+  slots_.push_back({entry.term, entry.payload_bytes, kind | entry.header_bytes});
+}
+
+void Log::truncate_behind(Index keep) {
+  BALLAST_CHECK(keep <= last());
+  slots_.resize(keep.value());
+  submitted_ = std::min(submitted_, keep);
+  stable_ = std::min(stable_, keep);
+  // The ABA race of asynchronous writes, which the next line closes:
+  // 1. entries 5..8 of term 2 are submitted with ticket 1, and the disk is slow;
+  // 2. a leader of term 3 overwrites 6..8; the new ones are submitted with ticket 2;
+  // 3. ticket 1 completes. The disk holds 5..8 of term 2. Were stable() now 8, this node would
+  //    acknowledge entries of term 3 that a crash would lose. Only 5 may count.
+  for (Write& write : writes_) write.last = std::min(write.last, keep);
+}
+
+std::vector<EntryMeta> Log::submit(uint64_t ticket) {
+  BALLAST_CHECK(writes_.empty() || writes_.back().ticket < ticket);
+  std::vector<EntryMeta> entries;
+  entries.reserve(last() - submitted_);
+  for (Index index = submitted_ + 1; index <= last(); ++index) entries.push_back(meta_at(index));
+  if (!entries.empty()) writes_.push_back({ticket, last()});
+  submitted_ = last();
+  return entries;
+}
+
+void Log::stored(uint64_t ticket) {
+  // Everything up to write.last stood in the log when the write was submitted, was not truncated
+  // since, and belongs to this write or to an earlier one, which is durable as well.
+  while (!writes_.empty() && writes_.front().ticket <= ticket) {
+    stable_ = std::max(stable_, writes_.front().last);
+    writes_.pop_front();
+  }
+}
+
+uint64_t Log::ticket_of(Index index, uint64_t next_ticket) const {
+  BALLAST_CHECK(index <= last());
+  if (index <= stable_) return 0;
+  for (const Write& write : writes_) {
+    if (index <= write.last) return write.ticket;
+  }
+  return next_ticket;
+}
+
+}  // namespace ballast::raft

@@ -1,0 +1,169 @@
+#include "server/service/listener.h"
+
+#include <spdlog/spdlog.h>
+
+#include "proto/base/check.h"
+#include "proto/base/limits.h"
+
+namespace ballast::server {
+namespace {
+
+constexpr auto kGreetingTimeout = std::chrono::seconds(5);
+constexpr auto kIdleTimeout = std::chrono::minutes(10);
+constexpr auto kReplyStall = std::chrono::seconds(30);
+constexpr size_t kReplyQueueBytes = 16 * limits::kMiB;
+
+}  // namespace
+
+Listener::Listener(asio::any_io_executor executor, Service& service, PeerTransport& transport)
+    : executor_(executor),
+      service_(service),
+      transport_(transport),
+      acceptor_(executor),
+      ended_signal_(executor) {}
+
+Status Listener::open(const net::Endpoint& address) {
+  error_code error;
+  tcp::resolver resolver(executor_);
+  const auto found =
+      resolver.resolve(address.host, std::to_string(address.port),
+                       tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  if (error || found.empty())
+    return fail(Errc::kIo, "cannot resolve the listen address '{}': {}", address.to_string(),
+                error.message());
+  const tcp::endpoint endpoint = found.begin()->endpoint();
+  acceptor_.open(endpoint.protocol(), error);
+  if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
+  if (!error) acceptor_.bind(endpoint, error);
+  if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (error)
+    return fail(Errc::kIo, "cannot listen on {}: {}; stop what uses the port or choose another one",
+                address.to_string(), error.message());
+  return {};
+}
+
+template <class Coroutine>
+void Listener::spawn(Coroutine coroutine) {
+  ++running_;
+  asio::co_spawn(executor_, std::move(coroutine), [this](std::exception_ptr error) {
+    BALLAST_CHECK(!error, "a connection's coroutine threw");
+    --running_;
+    ended_signal_.notify();
+  });
+}
+
+void Listener::start() { spawn(accept_loop()); }
+
+void Listener::close() {
+  closing_ = true;
+  error_code ignored;
+  acceptor_.close(ignored);
+}
+
+asio::awaitable<void> Listener::drain(Clock::time_point deadline) {
+  while (requests_ > 0 && co_await ended_signal_.wait_until(deadline)) continue;
+}
+
+asio::awaitable<void> Listener::stop() {
+  close();
+  for (const auto& [number, weak] : connections_) {
+    if (const auto connection = weak.lock()) connection->close();
+  }
+  while (running_ > 0) co_await ended_signal_.wait_until(Clock::time_point::max());
+}
+
+asio::awaitable<void> Listener::accept_loop() {
+  while (!closing_) {
+    auto [error, socket] = co_await acceptor_.async_accept(kToken);
+    if (closing_) break;
+    if (error) {
+      // Out of descriptors, most likely: those that end make room.
+      spdlog::warn("cannot accept a connection: {}", error.message());
+      asio::steady_timer pause(executor_, std::chrono::milliseconds(100));
+      co_await pause.async_wait(kToken);
+      continue;
+    }
+    if (connections_.size() >= limits::kConnectionsMax) {
+      spdlog::warn("refused a connection: {} are open already", connections_.size());
+      continue;
+    }
+    spawn(serve(std::move(socket)));
+  }
+}
+
+asio::awaitable<void> Listener::serve(tcp::socket socket) {
+  const auto connection = net::Connection::start(std::move(socket));
+  const uint64_t number = ++accepted_;
+  connections_[number] = connection;
+  const auto frame = co_await connection->receive(Clock::now() + kGreetingTimeout);
+  pb::Hello hello;
+  if (frame && frame->header.type == wire::FrameType::kHello && net::parse_frame(*frame, hello)) {
+    const pb::HelloReply reply = service_.greet(hello);
+    connection->send(net::make_frame(wire::FrameType::kHelloReply, 0, reply));
+    if (reply.has_failure()) {
+      spdlog::warn("refused {}: {}", connection->peer(), reply.failure().message());
+      co_await connection->drained(1, Clock::now() + kGreetingTimeout);
+    } else if (hello.kind() == pb::CONNECTION_CLIENT) {
+      co_await serve_client(connection);
+    } else {
+      co_await transport_.serve(connection, hello);
+    }
+  } else if (frame || frame.error().code != Errc::kUnavailable) {
+    spdlog::warn("{}: {}", connection->peer(),
+                 frame ? "its first frame is no greeting" : frame.error().message);
+  }
+  connection->close();
+  connections_.erase(number);
+}
+
+asio::awaitable<void> Listener::serve_client(std::shared_ptr<net::Connection> connection) {
+  const auto under_way = std::make_shared<size_t>(0);
+  const auto finished = std::make_shared<net::Signal>(executor_);
+  while (!closing_) {
+    auto frame = co_await connection->receive(Clock::now() + kIdleTimeout);
+    if (!frame) {
+      if (frame.error().code == Errc::kCorrupt || frame.error().code == Errc::kInvalidArgument)
+        spdlog::warn("{}", frame.error().message);
+      break;
+    }
+    if (frame->header.type != wire::FrameType::kRequest) {
+      spdlog::warn("{} sent a frame that is no request", connection->peer());
+      break;
+    }
+    ++*under_way;
+    ++requests_;
+    spawn(answer(connection, *std::move(frame), under_way, finished));
+    // Not reading on is how a client that asks too much at once is slowed down.
+    while (*under_way >= limits::kRequestsPerConnectionMax && !connection->closed())
+      co_await finished->wait_until(Clock::time_point::max());
+  }
+  // Answers may still be on their way; a client that has gone closes the connection itself.
+  while (*under_way > 0) co_await finished->wait_until(Clock::time_point::max());
+}
+
+asio::awaitable<void> Listener::answer(std::shared_ptr<net::Connection> connection,
+                                       wire::Frame frame, std::shared_ptr<size_t> under_way,
+                                       std::shared_ptr<net::Signal> finished) {
+  pb::Request request;
+  Answer answer;
+  if (net::parse_frame(frame, request)) {
+    answer = co_await service_.handle(std::move(request), std::move(frame.payload),
+                                      frame.header.payload_crc);
+  } else {
+    answer.reply.mutable_failure()->set_code(static_cast<uint32_t>(Errc::kInvalidArgument));
+    answer.reply.mutable_failure()->set_message("the request is no protobuf message");
+  }
+  std::vector<Bytes> payload;
+  if (!answer.payload.empty()) payload.push_back(std::move(answer.payload));
+  if (co_await connection->drained(kReplyQueueBytes, Clock::now() + kReplyStall))
+    connection->send(net::make_frame(wire::FrameType::kReply, frame.header.stream, answer.reply,
+                                     std::move(payload), answer.payload_crc));
+  else
+    connection->close();
+  --*under_way;
+  --requests_;
+  finished->notify();
+  ended_signal_.notify();
+}
+
+}  // namespace ballast::server

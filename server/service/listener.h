@@ -1,0 +1,50 @@
+// Accepts connections and hands each to the peers' transport or to a client's session.
+#pragma once
+
+#include <map>
+#include <memory>
+
+#include "proto/net/asio.h"
+#include "proto/net/connection.h"
+#include "server/service/service.h"
+#include "server/transport/peer_transport.h"
+
+namespace ballast::server {
+
+class Listener {
+ public:
+  Listener(asio::any_io_executor executor, Service& service, PeerTransport& transport);
+
+  // Errors: kIo if the address can't be bound, with what to do.
+  Status open(const net::Endpoint& address);
+  void start();
+  // No new connections, no new requests.
+  void close();
+  // Waits until the requests that are under way have been answered, or the deadline passes.
+  asio::awaitable<void> drain(Clock::time_point deadline);
+  // Breaks what is left and waits for its end.
+  asio::awaitable<void> stop();
+
+ private:
+  asio::awaitable<void> accept_loop();
+  asio::awaitable<void> serve(tcp::socket socket);
+  asio::awaitable<void> serve_client(std::shared_ptr<net::Connection> connection);
+  asio::awaitable<void> answer(std::shared_ptr<net::Connection> connection, wire::Frame frame,
+                               std::shared_ptr<size_t> under_way,
+                               std::shared_ptr<net::Signal> finished);
+  template <class Coroutine>
+  void spawn(Coroutine coroutine);
+
+  asio::any_io_executor executor_;
+  Service& service_;
+  PeerTransport& transport_;
+  tcp::acceptor acceptor_;
+  std::map<uint64_t, std::weak_ptr<net::Connection>> connections_;
+  uint64_t accepted_ = 0;
+  size_t requests_ = 0;
+  int running_ = 0;
+  bool closing_ = false;
+  net::Signal ended_signal_;
+};
+
+}  // namespace ballast::server

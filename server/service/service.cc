@@ -1,0 +1,354 @@
+#include "server/service/service.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "proto/base/crc32c.h"
+#include "proto/base/digest.h"
+#include "proto/base/limits.h"
+#include "proto/net/worker.h"
+#include "proto/wire/frame.h"
+#include "server/version.h"
+
+namespace ballast::server {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kVerifyBudget{500};  // of one request on a worker
+
+uint64_t wall_clock_ms() {
+  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(since_1970).count());
+}
+
+uint64_t ms_since(Clock::time_point then) {
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<milliseconds>(Clock::now() - then).count());
+}
+
+Clock::time_point deadline_of(const pb::Request& request) {
+  constexpr auto kMax = std::chrono::duration_cast<milliseconds>(limits::kRequestDeadlineMax);
+  const milliseconds asked(request.deadline_ms());
+  return Clock::now() + std::clamp(asked, milliseconds(1), kMax);
+}
+
+// Checks what apply() would find out too late: an entry that it can't take would be refused on
+// every replica, and one that is too big can't be sent.
+Status check_header(size_t bytes) {
+  if (bytes <= limits::kEntryHeaderBytesMax) return {};
+  return fail(Errc::kInvalidArgument, "a commit of {} bytes; the limit is {}: split it", bytes,
+              limits::kEntryHeaderBytesMax);
+}
+
+}  // namespace
+
+Service::Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
+                 std::string data_directory, asio::thread_pool& workers)
+    : node_(node),
+      cluster_(cluster),
+      identity_(identity),
+      data_directory_(std::move(data_directory)),
+      workers_(workers) {}
+
+pb::Failure Service::failure(const Error& error) const {
+  pb::Failure failure;
+  failure.set_code(static_cast<uint32_t>(error.code));
+  failure.set_message(error.message);
+  failure.set_leader(node_.core().leader().value());
+  return failure;
+}
+
+pb::HelloReply Service::greet(const pb::Hello& hello) const {
+  pb::HelloReply reply;
+  reply.set_protocol(wire::kProtocolVersion);
+  reply.set_cluster(cluster_.id.raw());
+  reply.set_id(cluster_.self.value());
+  reply.set_leader(node_.core().leader().value());
+  for (const MemberConfig& config : cluster_.members) {
+    pb::Member& member = *reply.add_members();
+    member.set_id(config.id.value());
+    member.set_name(config.name);
+    member.set_address(config.address.to_string());
+  }
+  const auto refuse = [&](std::string message) {
+    *reply.mutable_failure() = failure({Errc::kRefused, std::move(message)});
+    return reply;
+  };
+  const bool peer = hello.kind() != pb::CONNECTION_CLIENT;
+  if (hello.protocol() != wire::kProtocolVersion)
+    return refuse(fmt::format("this node speaks protocol {}, not {}", wire::kProtocolVersion,
+                              hello.protocol()));
+  if ((peer || !hello.cluster().empty()) && hello.cluster() != cluster_.id.raw())
+    return refuse(fmt::format("this node belongs to cluster {}, not to the one that was asked for",
+                              cluster_.id.to_string()));
+  if (peer && NodeId(hello.to()) != cluster_.self)
+    return refuse(fmt::format("this is member {}, not {}: compare the members' addresses",
+                              cluster_.self, hello.to()));
+  if (peer && (NodeId(hello.from()) == cluster_.self || !cluster_.find(NodeId(hello.from()))))
+    return refuse(fmt::format("{} is not another member of this cluster", hello.from()));
+  return reply;
+}
+
+asio::awaitable<Answer> Service::handle(pb::Request request, Bytes payload, uint32_t payload_crc) {
+  Result<Answer> answer =
+      co_await dispatch(request, std::move(payload), payload_crc, deadline_of(request));
+  if (answer) co_return *std::move(answer);
+  Answer refusal;
+  *refusal.reply.mutable_failure() = failure(answer.error());
+  co_return refusal;
+}
+
+asio::awaitable<Result<Answer>> Service::dispatch(const pb::Request& request, Bytes payload,
+                                                  uint32_t payload_crc, Deadline deadline) {
+  using Kind = pb::Request::KindCase;
+  switch (request.kind_case()) {
+    case Kind::kStageBlock:
+      co_return co_await stage_block(request, std::move(payload), payload_crc, deadline);
+    case Kind::kCommit:
+      co_return co_await commit(request, std::move(payload), payload_crc, deadline);
+    case Kind::kWait: co_return co_await wait(request, deadline);
+    case Kind::kGetKey:
+    case Kind::kGetVersion:
+    case Kind::kListKeys:
+    case Kind::kListModels:
+    case Kind::kListAliases: co_return co_await dispatch_read(request, deadline);
+    default: co_return co_await dispatch_admin(request, deadline);
+  }
+}
+
+// ---- writes -----------------------------------------------------------------------------------
+
+asio::awaitable<Result<Node::Draft>> Service::block_draft(pb::BlockRef reference, Bytes payload,
+                                                          uint32_t payload_crc) {
+  if (payload.empty() || payload.size() > limits::kBlockBytesMax)
+    co_return fail(Errc::kInvalidArgument, "a block of {} bytes; it must have 1 to {}",
+                   payload.size(), limits::kBlockBytesMax);
+  if (reference.length() != payload.size() || reference.crc32c() != payload_crc)
+    co_return fail(Errc::kInvalidArgument,
+                   "the block's length or CRC32C is not what its reference says");
+  BALLAST_CO_TRY(const Digest digest, Digest::from_raw(reference.digest()));
+  // Blocks are shared by their digest: a wrong one would spoil somebody else's tensor.
+  const Digest actual = co_await net::on_worker(workers_, [&] { return sha256(payload.span()); });
+  if (actual != digest)
+    co_return fail(Errc::kInvalidArgument,
+                   "the block's SHA-256 is {}, not {} as its reference says", actual.brief(),
+                   digest.brief());
+  pb::BlockEntry entry;
+  *entry.mutable_block() = std::move(reference);
+  entry.set_time_ms(wall_clock_ms());
+  entry.set_lease_ms(static_cast<uint64_t>(milliseconds(limits::kUploadLease).count()));
+  co_return Node::Draft{.kind = EntryKind::kBlock,
+                        .header = Bytes::copy_of(entry.SerializeAsString()),
+                        .payload = std::move(payload)};
+}
+
+asio::awaitable<Result<Answer>> Service::write(std::vector<Node::Draft> drafts, pb::AckLevel ack,
+                                               Deadline deadline) {
+  BALLAST_CO_TRY(const Node::Written written,
+                 co_await node_.write(std::move(drafts), ack, deadline));
+  Answer answer;
+  pb::WriteReply& reply = *answer.reply.mutable_write();
+  *reply.mutable_token() = written.token;
+  reply.set_asked(ack);
+  reply.set_reached(written.reached);
+  *reply.mutable_result() = written.result;
+  co_return answer;
+}
+
+asio::awaitable<Result<Answer>> Service::stage_block(const pb::Request& request, Bytes payload,
+                                                     uint32_t payload_crc, Deadline deadline) {
+  std::vector<Node::Draft> drafts(1);
+  BALLAST_CO_TRY(drafts[0], co_await block_draft(request.stage_block().block(), std::move(payload),
+                                                 payload_crc));
+  co_return co_await write(std::move(drafts), request.ack(), deadline);
+}
+
+asio::awaitable<Result<Answer>> Service::commit(const pb::Request& request, Bytes payload,
+                                                uint32_t payload_crc, Deadline deadline) {
+  const pb::Commit& commit = request.commit();
+  if (commit.operations().empty())
+    co_return fail(Errc::kInvalidArgument, "a commit without operations");
+  if (!commit.session().empty() && commit.session().size() != 16)
+    co_return fail(Errc::kInvalidArgument, "a session has 16 bytes, this has {}",
+                   commit.session().size());
+  pb::CommitEntry entry;
+  entry.set_session(commit.session());
+  entry.set_sequence(commit.sequence());
+  entry.set_time_ms(wall_clock_ms());
+  *entry.mutable_preconditions() = commit.preconditions();
+  *entry.mutable_operations() = commit.operations();
+
+  std::vector<Node::Draft> drafts;
+  if (commit.has_block()) {
+    BALLAST_CO_TRY(Node::Draft block,
+                   co_await block_draft(commit.block(), std::move(payload), payload_crc));
+    drafts.push_back(std::move(block));
+  } else if (!payload.empty()) {
+    co_return fail(Errc::kInvalidArgument, "a commit with a payload must say which block it is");
+  }
+  Node::Draft draft{.kind = EntryKind::kCommit,
+                    .header = Bytes::copy_of(entry.SerializeAsString())};
+  BALLAST_CO_TRY_STATUS(check_header(draft.header.size()));
+  drafts.push_back(std::move(draft));
+  co_return co_await write(std::move(drafts), request.ack(), deadline);
+}
+
+asio::awaitable<Result<Answer>> Service::wait(const pb::Request& request, Deadline deadline) {
+  const pb::Token& token = request.wait().token();
+  Answer answer;
+  pb::WriteReply& reply = *answer.reply.mutable_write();
+  BALLAST_CO_TRY(const pb::AckLevel reached, co_await node_.wait(token, request.ack(), deadline));
+  *reply.mutable_token() = token;
+  reply.set_asked(request.ack());
+  reply.set_reached(reached);
+  co_return answer;
+}
+
+// ---- reads --------------------------------------------------------------------------------------
+
+asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& request,
+                                                       Deadline deadline) {
+  if (request.read() == pb::READ_LINEARIZABLE)
+    BALLAST_CO_TRY_STATUS(co_await node_.linearize(deadline));
+  const storage::StateMachine& state = node_.state();
+  const auto read = [&]() -> Result<Answer> {
+    Answer answer;
+    switch (request.kind_case()) {
+      case pb::Request::kGetKey: {
+        BALLAST_TRY(*answer.reply.mutable_get_key()->mutable_row(),
+                    state.key(request.get_key().key()));
+        break;
+      }
+      case pb::Request::kGetVersion: {
+        BALLAST_TRY(*answer.reply.mutable_get_version(), state.version(request.get_version()));
+        break;
+      }
+      case pb::Request::kListKeys: {
+        BALLAST_TRY(*answer.reply.mutable_list_keys(), state.list_keys(request.list_keys()));
+        break;
+      }
+      case pb::Request::kListModels: {
+        BALLAST_TRY(*answer.reply.mutable_list_models(), state.list_models(request.list_models()));
+        break;
+      }
+      default: {
+        BALLAST_TRY(*answer.reply.mutable_list_aliases(),
+                    state.list_aliases(request.list_aliases()));
+        break;
+      }
+    }
+    return answer;
+  };
+  co_return co_await net::on_worker(workers_, read);
+}
+
+asio::awaitable<Result<Answer>> Service::get_block(const pb::GetBlock& request) {
+  BALLAST_CO_TRY(const Digest digest, Digest::from_raw(request.digest()));
+  BALLAST_CO_TRY(storage::StateMachine::Block block,
+                 co_await net::on_worker(workers_, [&] { return node_.state().block(digest); }));
+  Answer answer;
+  answer.payload_crc = block.reference.crc32c();
+  answer.payload = std::move(block.bytes);
+  *answer.reply.mutable_get_block() = std::move(block.reference);
+  co_return answer;
+}
+
+asio::awaitable<Result<Answer>> Service::missing_blocks(const pb::MissingBlocks& request) {
+  if (request.digests_size() > static_cast<int>(limits::kDigestsPerQueryMax))
+    co_return fail(Errc::kInvalidArgument, "{} digests in one query; the limit is {}",
+                   request.digests_size(), limits::kDigestsPerQueryMax);
+  std::vector<Digest> digests;
+  for (const std::string& raw : request.digests()) {
+    BALLAST_CO_TRY(const Digest digest, Digest::from_raw(raw));
+    digests.push_back(digest);
+  }
+  BALLAST_CO_TRY(const std::vector<Digest> missing,
+                 co_await net::on_worker(workers_, [&] { return node_.state().missing(digests); }));
+  Answer answer;
+  auto& reply = *answer.reply.mutable_missing_blocks();
+  for (const Digest& digest : missing) reply.add_digests(std::string(digest.text()));
+  co_return answer;
+}
+
+// ---- the cluster --------------------------------------------------------------------------------
+
+asio::awaitable<Result<Answer>> Service::dispatch_admin(const pb::Request& request,
+                                                        Deadline deadline) {
+  using Kind = pb::Request::KindCase;
+  Answer answer;
+  switch (request.kind_case()) {
+    case Kind::kGetBlock: co_return co_await get_block(request.get_block());
+    case Kind::kMissingBlocks: co_return co_await missing_blocks(request.missing_blocks());
+    case Kind::kGetStatus: *answer.reply.mutable_status() = status(); co_return answer;
+    case Kind::kTransferLeader: co_return co_await transfer(request.transfer_leader(), deadline);
+    case Kind::kVerifyBlocks: co_return co_await verify_blocks(request.verify_blocks());
+    case Kind::kStateDigest: {
+      BALLAST_CO_TRY(*answer.reply.mutable_state_digest(), co_await net::on_worker(workers_, [&] {
+        return node_.state().state_digest();
+      }));
+      co_return answer;
+    }
+    default:
+      co_return fail(Errc::kInvalidArgument, "a request of a kind that this version does not know");
+  }
+}
+
+asio::awaitable<Result<Answer>> Service::transfer(const pb::TransferLeader& request,
+                                                  Deadline deadline) {
+  BALLAST_CO_TRY(const NodeId leader,
+                 co_await node_.transfer_leadership(NodeId(request.to()), deadline));
+  Answer answer;
+  answer.reply.mutable_transfer_leader()->set_leader(leader.value());
+  co_return answer;
+}
+
+asio::awaitable<Result<Answer>> Service::verify_blocks(const pb::VerifyBlocks& request) {
+  std::optional<Digest> after;
+  if (!request.after().empty()) {
+    BALLAST_CO_TRY(after, Digest::from_raw(request.after()));
+  }
+  Answer answer;
+  BALLAST_CO_TRY(*answer.reply.mutable_verify_blocks(), co_await net::on_worker(workers_, [&] {
+    return node_.state().verify_blocks(after, kVerifyBudget);
+  }));
+  co_return answer;
+}
+
+pb::StatusReply Service::status() const {
+  const raft::View view = node_.core().view();
+  const auto position = node_.state().applied();
+  pb::StatusReply status;
+  status.set_cluster(cluster_.id.raw());
+  status.set_node(identity_.node.raw());
+  status.set_id(cluster_.self.value());
+  status.set_name(cluster_.find(cluster_.self)->name);
+  status.set_role(std::string(raft::role_name(view.role)));
+  status.set_term(view.term.value());
+  status.set_leader(view.leader.value());
+  status.set_commit_index(view.commit.value());
+  status.set_applied_index(position.index.value());
+  status.set_last_index(view.last.value());
+  status.set_exposure_bytes(node_.exposure_bytes());
+  std::error_code ignored;
+  const auto space = std::filesystem::space(data_directory_, ignored);
+  if (!ignored) status.set_disk_bytes_free(space.available);
+  status.set_log_bytes(node_.log().disk_bytes());
+  status.set_last_append_us(node_.log().last_append_us());
+  status.set_uptime_ms(ms_since(started_));
+  status.set_leader_since_ms(ms_since(node_.leader_since()));
+  status.set_blocks(position.blocks);
+  status.set_block_bytes(position.block_bytes);
+  status.set_version(kVersion);
+  for (const raft::PeerView& peer : view.peers) {
+    pb::PeerStatus& out = *status.add_peers();
+    out.set_id(peer.id.value());
+    out.set_match(peer.match.value());
+    out.set_lag_bytes(node_.bytes_after(peer.match));
+    out.set_active(peer.active);
+  }
+  *status.mutable_members() = greet({}).members();
+  return status;
+}
+
+}  // namespace ballast::server

@@ -1,0 +1,66 @@
+// Answers the requests of clients (proto/service.proto).
+//
+// On the node's executor; what reads RocksDB, hashes or verifies runs on the worker pool.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "proto/net/asio.h"
+#include "proto/peer.pb.h"
+#include "proto/service.pb.h"
+#include "server/cluster.h"
+#include "server/node/node.h"
+#include "storage/identity.h"
+
+namespace ballast::server {
+
+struct Answer {
+  pb::Reply reply;
+  Bytes payload;
+  std::optional<uint32_t> payload_crc;
+};
+
+class Service {
+ public:
+  Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
+          std::string data_directory, asio::thread_pool& workers);
+
+  // Never throws; an error is a reply. `payload_crc` has been verified.
+  asio::awaitable<Answer> handle(pb::Request request, Bytes payload, uint32_t payload_crc);
+
+  // The greeting's answer; with a failure if this node can't serve whoever greets.
+  pb::HelloReply greet(const pb::Hello& hello) const;
+
+ private:
+  using Deadline = Clock::time_point;
+  asio::awaitable<Result<Answer>> dispatch(const pb::Request& request, Bytes payload,
+                                           uint32_t payload_crc, Deadline deadline);
+  asio::awaitable<Result<Answer>> dispatch_read(const pb::Request& request, Deadline deadline);
+  asio::awaitable<Result<Answer>> dispatch_admin(const pb::Request& request, Deadline deadline);
+
+  asio::awaitable<Result<Answer>> stage_block(const pb::Request& request, Bytes payload,
+                                              uint32_t payload_crc, Deadline deadline);
+  asio::awaitable<Result<Answer>> commit(const pb::Request& request, Bytes payload,
+                                         uint32_t payload_crc, Deadline deadline);
+  asio::awaitable<Result<Node::Draft>> block_draft(pb::BlockRef reference, Bytes payload,
+                                                   uint32_t payload_crc);
+  asio::awaitable<Result<Answer>> write(std::vector<Node::Draft> drafts, pb::AckLevel ack,
+                                        Deadline deadline);
+  asio::awaitable<Result<Answer>> wait(const pb::Request& request, Deadline deadline);
+  asio::awaitable<Result<Answer>> get_block(const pb::GetBlock& request);
+  asio::awaitable<Result<Answer>> missing_blocks(const pb::MissingBlocks& request);
+  asio::awaitable<Result<Answer>> transfer(const pb::TransferLeader& request, Deadline deadline);
+  asio::awaitable<Result<Answer>> verify_blocks(const pb::VerifyBlocks& request);
+  pb::StatusReply status() const;
+  pb::Failure failure(const Error& error) const;
+
+  Node& node_;
+  const ClusterConfig& cluster_;
+  storage::Identity identity_;
+  std::string data_directory_;
+  asio::thread_pool& workers_;
+  Clock::time_point started_ = Clock::now();
+};
+
+}  // namespace ballast::server

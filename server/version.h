@@ -1,0 +1,7 @@
+#pragma once
+
+namespace ballast::server {
+
+inline constexpr const char* kVersion = BALLAST_VERSION;
+
+}  // namespace ballast::server

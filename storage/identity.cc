@@ -1,0 +1,160 @@
+#include "storage/identity.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include "proto/base/bytes.h"
+#include "proto/base/crc32c.h"
+#include "storage/io/files.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr std::string_view kTitle = "ballast identity 1";
+constexpr const char* kName = "identity";
+constexpr const char* kLock = "LOCK";
+
+std::string render(const Identity& identity) {
+  const std::string body =
+      fmt::format("{}\ncluster {}\nnode {}\ndisk {}\nid {}\n", kTitle, identity.cluster.to_string(),
+                  identity.node.to_string(), identity.disk.to_string(), identity.id);
+  return body + fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body)));
+}
+
+// The rest of the next line, which must begin with `word` and a space.
+Result<std::string_view> take_line(std::string_view& text, std::string_view word) {
+  const size_t end = text.find('\n');
+  std::string_view line = text.substr(0, end);
+  if (end == std::string_view::npos || !line.starts_with(word) || line.size() <= word.size() ||
+      line[word.size()] != ' ')
+    return fail(Errc::kCorrupt, "there is no line '{}'", word);
+  text.remove_prefix(end + 1);
+  return line.substr(word.size() + 1);
+}
+
+Result<Identity> parse(std::string_view text) {
+  const size_t last = text.rfind("crc32c ");
+  if (last == std::string_view::npos || (last > 0 && text[last - 1] != '\n'))
+    return fail(Errc::kCorrupt, "there is no line 'crc32c'");
+  const std::string_view body = text.substr(0, last);
+  if (text.substr(last) != fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body))))
+    return fail(Errc::kCorrupt, "it does not match its CRC32C");
+  std::string_view rest = body;
+  BALLAST_TRY(const auto version, take_line(rest, "ballast identity"));
+  if (version != "1")
+    return fail(Errc::kRefused, "it has format version {}; this program knows version 1", version);
+  Identity identity;
+  BALLAST_TRY(const auto cluster, take_line(rest, "cluster"));
+  BALLAST_TRY(identity.cluster, Uuid::parse(cluster));
+  BALLAST_TRY(const auto node, take_line(rest, "node"));
+  BALLAST_TRY(identity.node, Uuid::parse(node));
+  BALLAST_TRY(const auto disk, take_line(rest, "disk"));
+  BALLAST_TRY(identity.disk, Uuid::parse(disk));
+  BALLAST_TRY(const auto id, take_line(rest, "id"));
+  uint64_t number = 0;
+  if (std::from_chars(id.data(), id.data() + id.size(), number).ec != std::errc())
+    return fail(Errc::kCorrupt, "'{}' is not a node id", id);
+  identity.id = NodeId(number);
+  return identity;
+}
+
+// What formatting itself makes, so that one that was interrupted can be done again.
+bool left_by_formatting(const std::string& directory, const std::string& name) {
+  if (name == kLock || name == "identity.tmp" || name == "lost+found") return true;
+  if (name != "log" && name != "state") return false;
+  const auto names = list_directory(directory + "/" + name);
+  return names && names->empty();
+}
+
+Status check_formattable(const std::string& directory) {
+  BALLAST_TRY(const auto names, list_directory(directory));
+  for (const std::string& name : names)
+    if (!left_by_formatting(directory, name))
+      return fail(
+          Errc::kRefused,
+          "directory '{}' holds '{}' but no identity; point data_dir to an empty directory, "
+          "or restore '{}/{}'",
+          directory, name, directory, kName);
+  return {};
+}
+
+Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id) {
+  BALLAST_TRY_STATUS(make_directories(directory + "/log"));
+  BALLAST_TRY_STATUS(make_directories(directory + "/state"));
+  const Identity identity{cluster, Uuid::random(), Uuid::random(), id};
+  BALLAST_TRY_STATUS(create_durably(directory, kName, as_byte_span(render(identity))));
+  return identity;
+}
+
+Result<Identity> read_identity(const std::string& directory, Uuid cluster, NodeId id) {
+  const std::string path = directory + "/" + kName;
+  BALLAST_TRY(const std::string text, read_file(path));
+  auto identity = parse(text);
+  if (!identity) return fail_within(std::move(identity).error(), "identity '{}'", path);
+  if (identity->cluster != cluster)
+    return fail(Errc::kRefused,
+                "directory '{}' belongs to cluster {}, this node is configured for {}; point "
+                "data_dir to another directory or fix cluster_id",
+                directory, identity->cluster.to_string(), cluster.to_string());
+  if (identity->id != id)
+    return fail(Errc::kRefused,
+                "directory '{}' belongs to node {}, this node is configured as node {}; point "
+                "data_dir to another directory or fix the node's id",
+                directory, identity->id, id);
+  // An empty log under an old identity could vote a second time.
+  for (const char* part : {"log", "state"})
+    if (!path_exists(directory + "/" + part))
+      return fail(Errc::kRefused,
+                  "directory '{}' has an identity but no '{}'; restore it, or remove the directory "
+                  "and let the node join as a new one",
+                  directory, part);
+  return identity;
+}
+
+}  // namespace
+
+Result<DataDirectory> DataDirectory::open(const std::string& directory, Uuid cluster, NodeId id) {
+  const std::string path = directory + "/" + kName;
+  // Before the lock file is made: somebody else's directory stays as it is.
+  if (path_exists(directory) && !path_exists(path))
+    BALLAST_TRY_STATUS(check_formattable(directory));
+  BALLAST_TRY_STATUS(make_directories(directory));
+  BALLAST_TRY(UniqueFd lock, open_file(directory + "/" + kLock, O_RDWR | O_CREAT));
+  if (auto locked = lock_file(lock, std::chrono::milliseconds(0)); !locked)
+    return fail_within(std::move(locked).error(), "data directory '{}'", directory);
+  auto identity =
+      path_exists(path) ? read_identity(directory, cluster, id) : format(directory, cluster, id);
+  if (!identity) return std::unexpected(std::move(identity).error());
+  DataDirectory opened;
+  opened.directory_ = directory;
+  opened.identity_ = *identity;
+  opened.lock_fd_ = ::fcntl(lock.get(), F_DUPFD_CLOEXEC, 0);
+  if (opened.lock_fd_ < 0) return os_failure("keep", lock.path());
+  return opened;
+}
+
+DataDirectory::DataDirectory(DataDirectory&& other) noexcept
+    : directory_(std::move(other.directory_)),
+      identity_(other.identity_),
+      lock_fd_(std::exchange(other.lock_fd_, -1)) {}
+
+DataDirectory& DataDirectory::operator=(DataDirectory&& other) noexcept {
+  if (this != &other) {
+    if (lock_fd_ >= 0) ::close(lock_fd_);
+    directory_ = std::move(other.directory_);
+    identity_ = other.identity_;
+    lock_fd_ = std::exchange(other.lock_fd_, -1);
+  }
+  return *this;
+}
+
+DataDirectory::~DataDirectory() {
+  if (lock_fd_ >= 0) ::close(lock_fd_);
+}
+
+}  // namespace ballast::storage

@@ -1,0 +1,53 @@
+// Files and directories, with errors that name them. Everything here blocks.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proto/base/result.h"
+#include "proto/base/unique_fd.h"
+
+namespace ballast::storage {
+
+// Prints one line on stderr and aborts: for a write or flush that failed. What the kernel holds is
+// unknown from then on (a second fsync may succeed without the data), so only a restart that reads
+// the disk again can tell.
+[[noreturn]] void stop_process(const Error& error);
+
+// open(2) with O_CLOEXEC and mode 0644.
+Result<UniqueFd> open_file(const std::string& path, int flags);
+// The same past the page cache, or through it where the file system has no O_DIRECT.
+Result<UniqueFd> open_direct(const std::string& path, int flags);
+
+// Offset, length and address must be multiples of 4 KiB if the file was opened by open_direct().
+Status write_fully(const UniqueFd& file, std::span<const std::byte> bytes, uint64_t offset);
+// Errors: kIo, also if the file ends before.
+Status read_fully(const UniqueFd& file, std::span<std::byte> bytes, uint64_t offset);
+Status sync_file(const UniqueFd& file);
+Status sync_directory(const std::string& path);
+Result<uint64_t> file_bytes(const UniqueFd& file);
+
+Result<std::string> read_file(const std::string& path);
+// Writes directory/name so that after a crash it is there as a whole or not at all, and is there
+// once this has returned. Goes by way of directory/name.tmp.
+Status create_durably(const std::string& directory, const std::string& name,
+                      std::span<const std::byte> bytes);
+Status rename_durably(const std::string& directory, const std::string& from, const std::string& to);
+// Removes a file; one that is missing is a success.
+Status remove_file(const std::string& path);
+
+// Names, sorted, without "." and "..".
+Result<std::vector<std::string>> list_directory(const std::string& path);
+bool path_exists(const std::string& path);
+// Makes the directory and those above it, durably.
+Status make_directories(const std::string& path);
+
+// Takes an exclusive flock; waits for at most `patience`. Error kRefused if another holds it.
+Status lock_file(const UniqueFd& file, std::chrono::milliseconds patience);
+
+}  // namespace ballast::storage

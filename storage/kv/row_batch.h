@@ -1,0 +1,75 @@
+// The rows as the entries of one batch see them: the database, and over it what they wrote.
+//
+// Two layers: a commit writes into the upper one, and settle() or discard() decides on all of it,
+// so that its operations apply together or not at all. Not thread-safe.
+#pragma once
+
+#include <rocksdb/db.h>
+#include <rocksdb/write_batch.h>
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "proto/base/bytes.h"
+#include "proto/base/result.h"
+#include "storage/kv/database.h"
+
+namespace ballast::storage {
+
+class RowBatch {
+ public:
+  // REQUIRES: the database lives longer and nobody else writes to it.
+  explicit RowBatch(rocksdb::DB& database) : database_(database) {}
+
+  // Errors of all reads: kIo, kCorrupt.
+  Result<std::optional<std::string>> get(const std::string& key) const;
+  template <class Row>
+  Result<std::optional<Row>> row(const std::string& key) const {
+    BALLAST_TRY(const auto value, get(key));
+    if (!value) return std::optional<Row>();
+    BALLAST_TRY(Row row, parse_row<Row>(*value));
+    return std::optional<Row>(std::move(row));
+  }
+  // The bytes of a block, as they are: the caller compares the CRC32C.
+  Result<std::optional<Bytes>> bytes(const std::string& key) const;
+
+  // Visits the rows of [lower, upper) in order until `visit` returns false. `visit` must not write.
+  using Visitor = std::function<bool(std::string_view key, std::string_view value)>;
+  Status scan(const std::string& lower, const std::string& upper, const Visitor& visit) const;
+
+  void put(std::string key, std::string value);
+  template <class Row>
+  void put_row(std::string key, const Row& row) {
+    put(std::move(key), row.SerializeAsString());
+  }
+  void put_bytes(std::string key, Bytes bytes);
+  void erase(std::string key);
+
+  void settle();
+  void discard() { pending_.clear(); }
+
+  // Everything settled. REQUIRES: nothing is pending.
+  Status fill(rocksdb::WriteBatch& batch) const;
+  size_t settled_bytes() const;
+
+ private:
+  struct Value {
+    bool erased = false;
+    std::string row;
+    Bytes bytes;  // instead of the row, for a block: shared with the entry, not copied
+
+    std::string_view view() const { return bytes.empty() ? std::string_view(row) : bytes.text(); }
+  };
+  using Layer = std::map<std::string, Value, std::less<>>;
+
+  const Value* find(const std::string& key) const;
+
+  rocksdb::DB& database_;
+  Layer settled_;
+  Layer pending_;
+};
+
+}  // namespace ballast::storage

@@ -1,0 +1,39 @@
+// The state machine's inside, shared by its source files.
+#pragma once
+
+#include <rocksdb/db.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+
+#include "storage/kv/apply.h"
+#include "storage/kv/database.h"
+#include "storage/kv/state_machine.h"
+
+namespace ballast::storage {
+
+struct StateMachine::Impl {
+  std::unique_ptr<rocksdb::DB> database;
+
+  mutable std::mutex mutex;  // guards `position`
+  Position position;
+  Totals totals;  // of the applying thread
+
+  // ApplyContext says what these are; has_expired() moves them on.
+  mutable std::atomic<uint64_t> lease_floor_ms{0};
+  mutable std::atomic<uint64_t> session_floor_ms{0};
+
+  Position applied() const {
+    const std::lock_guard lock(mutex);
+    return position;
+  }
+
+  // Set after the rows are in the database: whoever sees an index also sees its rows.
+  void set_applied(const Position& applied) {
+    const std::lock_guard lock(mutex);
+    position = applied;
+  }
+};
+
+}  // namespace ballast::storage

@@ -1,0 +1,145 @@
+#include "storage/kv/state_machine.h"
+
+#include <rocksdb/write_batch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "proto/base/check.h"
+#include "proto/base/limits.h"
+#include "storage/kv/row_keys.h"
+#include "storage/kv/state_impl.h"
+
+namespace ballast::storage {
+namespace {
+
+Status write_batch(rocksdb::DB& database, const RowBatch& rows) {
+  rocksdb::WriteBatch batch(rows.settled_bytes() + 64);
+  BALLAST_TRY_STATUS(rows.fill(batch));
+  rocksdb::WriteOptions options;
+  options.disableWAL = true;  // the Raft log is the log
+  if (const auto status = database.Write(options, &batch); !status.ok())
+    return database_failure("write a batch", status);
+  return {};
+}
+
+pb::AppliedRow applied_row(const StateMachine::Position& position) {
+  pb::AppliedRow row;
+  row.set_term(position.term.value());
+  row.set_index(position.index.value());
+  row.set_time_ms(position.time_ms);
+  row.set_format(kRowFormat);
+  row.set_blocks(position.blocks);
+  row.set_block_bytes(position.block_bytes);
+  return row;
+}
+
+// True if a row of `kind` has a time of at most `until_ms`. Moves the floor to where the next scan
+// may begin: to the first row, or behind all that were passed. Rows that are written meanwhile have
+// at least the log's time.
+bool has_row_until(rocksdb::DB& database, RowKind kind, uint64_t until_ms, uint64_t log_time_ms,
+                   std::atomic<uint64_t>& floor_ms) {
+  const uint64_t floor = floor_ms.load();
+  if (floor > until_ms) return false;
+  const std::string upper = prefix_end(time_key(kind, until_ms));
+  const rocksdb::Slice bound(upper);
+  rocksdb::ReadOptions options = row_reads();
+  options.iterate_upper_bound = &bound;
+  const std::unique_ptr<rocksdb::Iterator> rows(database.NewIterator(options));
+  rows->Seek(time_key(kind, floor));
+  const bool found = rows->Valid();
+  if (!found && !rows->status().ok()) return false;  // apply will meet it and say so
+  const uint64_t next = found ? number_behind(rows->key().ToStringView(), 1) : until_ms + 1;
+  uint64_t expected = floor;
+  floor_ms.compare_exchange_strong(expected, std::max(floor, std::min(next, log_time_ms)));
+  return found;
+}
+
+}  // namespace
+
+StateMachine::StateMachine() : impl_(std::make_unique<Impl>()) {}
+
+StateMachine::~StateMachine() {
+  if (!impl_->database) return;
+  (void)flush();  // without it the log replays more
+  (void)impl_->database->Close();
+}
+
+Result<std::unique_ptr<StateMachine>> StateMachine::open(StateOptions options) {
+  std::unique_ptr<StateMachine> machine(new StateMachine());
+  Impl& impl = *machine->impl_;
+  BALLAST_TRY(impl.database, open_database(options));
+  BALLAST_TRY(const auto row,
+              get_row<pb::AppliedRow>(*impl.database, row_reads(), kind_key(RowKind::kApplied)));
+  if (!row) return machine;
+  if (row->format() != kRowFormat)
+    return fail(Errc::kRefused,
+                "the rows in '{}' have format {}; this program knows format {}: use the version of "
+                "ballastd that wrote them",
+                options.directory, row->format(), kRowFormat);
+  impl.position = {Term(row->term()), Index(row->index()), row->time_ms(), row->blocks(),
+                   row->block_bytes()};
+  BALLAST_TRY(const auto sessions,
+              get_value(*impl.database, row_reads(), kind_key(RowKind::kSessions)));
+  impl.totals = {row->blocks(), row->block_bytes(), sessions ? number_behind(*sessions, 0) : 0};
+  return machine;
+}
+
+StateMachine::Position StateMachine::applied() const { return impl_->applied(); }
+
+Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Entry> entries) {
+  std::vector<pb::ApplyResult> results;
+  if (entries.empty()) return results;
+  results.reserve(entries.size());
+  Position position = impl_->applied();
+  RowBatch rows(*impl_->database);
+  ApplyContext context{rows,
+                       impl_->totals,
+                       0,
+                       position.time_ms,
+                       impl_->lease_floor_ms.load(),
+                       impl_->session_floor_ms.load(),
+                       {}};
+  for (const Entry& entry : entries) {
+    BALLAST_CHECK(entry.index == position.index + 1 && entry.term >= position.term,
+                  "entry {} of term {} after {} of term {}", entry.index, entry.term,
+                  position.index, position.term);
+    BALLAST_TRY(results.emplace_back(), apply_entry(context, entry));
+    position.term = entry.term;
+    position.index = entry.index;
+  }
+  position.time_ms = context.time_ms;
+  position.blocks = context.totals.blocks;
+  position.block_bytes = context.totals.block_bytes;
+  rows.put_row(kind_key(RowKind::kApplied), applied_row(position));
+  if (context.totals.sessions != impl_->totals.sessions)
+    rows.put(kind_key(RowKind::kSessions), big_endian(context.totals.sessions));
+  rows.settle();
+  BALLAST_TRY_STATUS(write_batch(*impl_->database, rows));
+  impl_->totals = context.totals;
+  impl_->set_applied(position);
+  return results;
+}
+
+Status StateMachine::flush() {
+  rocksdb::FlushOptions options;
+  options.wait = true;
+  if (const auto status = impl_->database->Flush(options); !status.ok())
+    return database_failure("flush the database", status);
+  return {};
+}
+
+bool StateMachine::has_expired(uint64_t now_ms) const {
+  const Impl& impl = *impl_;
+  const uint64_t log_time_ms = impl.applied().time_ms;
+  const uint64_t time_ms = std::max(now_ms, log_time_ms);  // as an Expire at `now_ms` would see it
+  if (has_row_until(*impl.database, RowKind::kLease, time_ms, log_time_ms, impl.lease_floor_ms))
+    return true;
+  const auto idle = static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(limits::kSessionLease).count());
+  return time_ms >= idle && has_row_until(*impl.database, RowKind::kSessionTime, time_ms - idle,
+                                          log_time_ms, impl.session_floor_ms);
+}
+
+}  // namespace ballast::storage

@@ -1,0 +1,91 @@
+// The state machine: what exists, as rows in RocksDB (docs/formats/rows.md).
+//
+// apply() is called by one thread, in log order, and is deterministic: the same entries give the
+// same rows and the same results on every replica. Everything else is thread-safe and sees all of
+// an entry or nothing of it. RocksDB's WAL is off and the applied index stands in every batch, so
+// after a crash the rows are those of an earlier applied index and the log replays the rest.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proto/base/bytes.h"
+#include "proto/base/digest.h"
+#include "proto/base/entry.h"
+#include "proto/base/result.h"
+#include "proto/service.pb.h"
+#include "proto/storage.pb.h"
+
+namespace ballast::storage {
+
+struct StateOptions {
+  std::string directory;
+  size_t write_buffer_bytes = 64ull << 20;
+  size_t block_cache_bytes = 64ull << 20;
+  // RocksDB's own messages, line by line; may be called on any thread. Null: they are dropped.
+  std::function<void(std::string_view)> info_log;
+};
+
+class StateMachine {
+ public:
+  struct Position {
+    Term term;
+    Index index;
+    uint64_t time_ms = 0;
+    uint64_t blocks = 0;
+    uint64_t block_bytes = 0;
+  };
+
+  // Errors: kIo, kCorrupt, kRefused (rows of a format this version does not know).
+  static Result<std::unique_ptr<StateMachine>> open(StateOptions options);
+  ~StateMachine();  // flushes
+
+  // Applied, though perhaps only in memory. Thread-safe.
+  Position applied() const;
+
+  // Applies consecutive entries, the first at applied().index + 1, in one atomic batch; one result
+  // for each. An operation that can't be done is a result with a code, not an error. An error (kIo,
+  // kCorrupt) means that nothing was applied and the node must stop.
+  Result<std::vector<pb::ApplyResult>> apply(std::span<const Entry> entries);
+
+  // Makes everything applied durable.
+  Status flush();
+
+  // Reads. Errors: kNotFound with the name in the message; kCorrupt, kIo.
+  Result<pb::KeyRow> key(std::string_view key) const;
+  Result<pb::ListKeysReply> list_keys(const pb::ListKeys& request) const;
+  Result<pb::ListModelsReply> list_models(const pb::ListModels& request) const;
+  Result<pb::ListAliasesReply> list_aliases(const pb::ListAliases& request) const;
+  Result<pb::GetVersionReply> version(const pb::GetVersion& request) const;
+
+  // Those of the digests that are not stored here.
+  Result<std::vector<Digest>> missing(std::span<const Digest> digests) const;
+  // A block's encoded bytes, its CRC32C verified, and its reference.
+  struct Block {
+    pb::BlockRef reference;
+    Bytes bytes;
+  };
+  Result<Block> block(const Digest& digest) const;
+
+  // Reads blocks in the order of their digests from `after` (exclusive; null: the first) on and
+  // compares SHA-256; stops at the end or when `budget` is used up.
+  Result<pb::VerifyBlocksReply> verify_blocks(const std::optional<Digest>& after,
+                                              std::chrono::milliseconds budget) const;
+  // SHA-256 over all rows, without the bytes of blocks, at one applied index.
+  Result<pb::StateDigestReply> state_digest() const;
+  // True if Expire has something to do at this time of the primary's clock.
+  bool has_expired(uint64_t now_ms) const;
+
+ private:
+  StateMachine();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ballast::storage

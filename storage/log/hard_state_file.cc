@@ -1,0 +1,88 @@
+#include "storage/log/hard_state_file.h"
+
+#include <cstring>
+
+#include "proto/base/check.h"
+#include "proto/base/crc32c.h"
+#include "storage/io/files.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr uint32_t kMagic = 0x53484C42;  // "BLHS"
+constexpr uint32_t kVersion = 1;
+constexpr size_t kFixedBytes = 56;
+constexpr size_t kChecked = 8;
+
+template <class T>
+void put(std::span<std::byte> out, size_t at, T value) {
+  std::memcpy(out.data() + at, &value, sizeof value);
+}
+template <class T>
+T get(std::span<const std::byte> in, size_t at) {
+  T value;
+  std::memcpy(&value, in.data() + at, sizeof value);
+  return value;
+}
+
+}  // namespace
+
+void encode_hard_state(const HardStateRecord& record, std::span<std::byte> out) {
+  BALLAST_CHECK(out.size() == kHardStateSlotBytes);
+  std::memset(out.data(), 0, out.size());
+  put(out, 0, kMagic);
+  put(out, 8, kVersion);
+  put(out, 16, record.group.value());
+  put(out, 24, record.sequence);
+  put(out, 32, record.state.term.value());
+  put(out, 40, record.state.vote.value());
+  put(out, 48, record.durable_serial);
+  put(out, 4, crc32c(out.first(kFixedBytes).subspan(kChecked)));
+}
+
+Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes) {
+  if (bytes.size() < kFixedBytes || get<uint32_t>(bytes, 0) != kMagic)
+    return fail(Errc::kCorrupt, "hard state has no magic number");
+  if (get<uint32_t>(bytes, 4) != crc32c(bytes.first(kFixedBytes).subspan(kChecked)))
+    return fail(Errc::kCorrupt, "hard state does not match its CRC32C");
+  if (const auto version = get<uint32_t>(bytes, 8); version != kVersion)
+    return fail(Errc::kRefused, "hard state has format version {}; this program knows version {}",
+                version, kVersion);
+  HardStateRecord record;
+  record.group = GroupId(get<uint64_t>(bytes, 16));
+  record.sequence = get<uint64_t>(bytes, 24);
+  record.state.term = Term(get<uint64_t>(bytes, 32));
+  record.state.vote = NodeId(get<uint64_t>(bytes, 40));
+  record.durable_serial = get<uint64_t>(bytes, 48);
+  return record;
+}
+
+Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group) {
+  MutableBytes slots(2 * kHardStateSlotBytes);
+  BALLAST_TRY_STATUS(sync_file(file));  // what is read must be what a crash would leave
+  BALLAST_TRY_STATUS(read_fully(file, slots.span(), 0));
+  const std::array copies{slots.span().first(kHardStateSlotBytes),
+                          slots.span().last(kHardStateSlotBytes)};
+  const std::array parsed{parse_hard_state(copies[0]), parse_hard_state(copies[1])};
+  for (const auto& copy : parsed)
+    if (!copy && copy.error().code == Errc::kRefused) return std::unexpected(copy.error());
+  if (!parsed[0] && !parsed[1])
+    return fail(Errc::kCorrupt,
+                "both copies of the term and vote in '{}' are damaged ({}); this node must not "
+                "vote again: remove its data directory and let it join as a new node",
+                file.path(), parsed[0].error().message);
+  const size_t best =
+      !parsed[1] || (parsed[0] && parsed[0]->sequence >= parsed[1]->sequence) ? 0 : 1;
+  const HardStateRecord& record = *parsed[best];
+  if (record.group != group)
+    return fail(Errc::kRefused, "'{}' belongs to group {}, not to group {}", file.path(),
+                record.group, group);
+  const size_t other = 1 - best;
+  if (!parsed[other] || *parsed[other] != record) {
+    BALLAST_TRY_STATUS(write_fully(file, copies[best], other * kHardStateSlotBytes));
+    BALLAST_TRY_STATUS(sync_file(file));
+  }
+  return record;
+}
+
+}  // namespace ballast::storage

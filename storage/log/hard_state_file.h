@@ -1,0 +1,37 @@
+// Term and vote: one checksummed record in two copies (docs/formats/log_segment.md).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "proto/base/bytes.h"
+#include "proto/base/entry.h"
+#include "proto/base/result.h"
+#include "proto/base/unique_fd.h"
+
+namespace ballast::storage {
+
+inline constexpr size_t kHardStateSlotBytes = kDirectAlignment;
+inline constexpr const char* kHardStateName = "hard_state";
+
+struct HardStateRecord {
+  GroupId group;
+  uint64_t sequence = 0;  // grows with each record; the copy with the higher one holds
+  HardState state;
+  // Records with a lower serial were durable when this was written: a log that ends before it has
+  // lost something.
+  uint64_t durable_serial = 1;
+  bool operator==(const HardStateRecord&) const = default;
+};
+
+// REQUIRES: out.size() == kHardStateSlotBytes.
+void encode_hard_state(const HardStateRecord& record, std::span<std::byte> out);
+Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes);
+
+// Reads both copies, takes the valid one with the higher sequence and restores the other durably.
+// Error kCorrupt if both are damaged, kRefused if it is another group's.
+Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group);
+
+}  // namespace ballast::storage

@@ -1,0 +1,66 @@
+// The replicated log on this node's disk: entries with their payloads, and the hard state.
+//
+// The interface is callback-based, so that it needs no event loop of its own and a simulator may
+// complete writes in any way a disk could. SegmentLog (segment_log.h) is the implementation.
+//
+// Not thread-safe: one thread calls everything, but for LogRead::run().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "proto/base/entry.h"
+#include "proto/base/result.h"
+
+namespace ballast::storage {
+
+// A read of consecutive entries that was planned on the log's thread and can be carried out on any
+// other: it shares the segments' descriptors and needs the log no more.
+class LogRead {
+ public:
+  virtual ~LogRead() = default;
+  // The entries, verified (CRC32C of header and payload, and that they are the ones planned).
+  // Blocks on the disk. Errors: kIo, kCorrupt.
+  virtual Result<std::vector<Entry>> run() = 0;
+};
+
+class LogStore {
+ public:
+  using Completion = std::move_only_function<void()>;
+
+  virtual ~LogStore() = default;
+
+  // What the disk held when the log was opened.
+  virtual HardState hard_state() const = 0;
+  // From index 1 to last(), without gaps. By value: the caller keeps it, the log keeps locators.
+  virtual std::vector<EntryMeta> entries() const = 0;
+
+  // Stores the hard state, if given, and then the entries; `done` is called from poll() when all
+  // of it and everything appended before is durable, in the order of the calls. Entries are
+  // consecutive; the first stands at most at last() + 1, and whatever the log held from its index
+  // on is replaced. Writes that are waiting go to the disk together (group commit).
+  // A write or flush that fails stops the process: it is never tried again.
+  virtual void append(std::optional<HardState> hard_state, std::vector<Entry> entries,
+                      Completion done) = 0;
+
+  // Plans a read of [first, last], all of them durable.
+  // Errors: kNotFound if the log does not hold them (any more) or not durably yet.
+  virtual Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const = 0;
+
+  virtual Index last() const = 0;     // appended, durable or not
+  virtual Index durable() const = 0;  // <= last()
+  virtual uint64_t disk_bytes() const = 0;
+  // How long the last durable write took, and since when the oldest unfinished one waits
+  // (0 if none does), in microseconds.
+  virtual uint64_t last_append_us() const = 0;
+  virtual uint64_t oldest_pending_us() const = 0;
+
+  // Becomes readable when completions wait; then poll() runs them. Owned by the log.
+  virtual int event_fd() const = 0;
+  virtual void poll() = 0;
+};
+
+}  // namespace ballast::storage

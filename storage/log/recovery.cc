@@ -1,0 +1,260 @@
+#include "storage/log/recovery.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+
+#include "proto/base/check.h"
+#include "proto/base/crc32c.h"
+#include "storage/io/files.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr size_t kWindowBytes = 8 << 20;
+constexpr size_t kEraseBytes = 256 << 10;
+static_assert(kRecordBytesMax <= kWindowBytes);
+
+// A window over a file, read ahead from the offset that is asked for.
+class FileSource final : public SegmentSource {
+ public:
+  explicit FileSource(const SegmentFile& segment) : segment_(segment), window_(kWindowBytes) {}
+
+  uint64_t size() const override { return segment_.bytes; }
+  Result<std::span<const std::byte>> fetch(uint64_t offset, size_t bytes) override {
+    bytes = std::min<uint64_t>(bytes, size() - std::min(offset, size()));
+    if (offset < start_ || offset + bytes > start_ + filled_) {
+      start_ = offset;
+      filled_ = std::min<uint64_t>(kWindowBytes, size() - offset);
+      BALLAST_TRY_STATUS(read_fully(segment_.file, window_.span().first(filled_), offset));
+    }
+    return std::span<const std::byte>(window_.span()).subspan(offset - start_, bytes);
+  }
+
+ private:
+  const SegmentFile& segment_;
+  MutableBytes window_;
+  uint64_t start_ = 0;
+  uint64_t filled_ = 0;
+};
+
+bool all_zero(std::span<const std::byte> bytes) {
+  return bytes.empty() || (bytes[0] == std::byte{0} &&
+                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+// The record's head at `offset`, its CRC and its place verified.
+Result<RecordHeader> read_head(SegmentSource& source, GroupId group, uint64_t sequence,
+                               uint64_t offset) {
+  BALLAST_TRY(auto bytes, source.fetch(offset, kDirectAlignment));
+  if (const size_t needed = peek_record_head_bytes(bytes); needed > bytes.size()) {
+    BALLAST_TRY(bytes, source.fetch(offset, needed));
+  }
+  BALLAST_TRY(RecordHeader header, parse_record_head(bytes));
+  if (header.group != group || header.segment != sequence || header.offset != offset)
+    return fail(Errc::kCorrupt, "record was written for another place");
+  return header;
+}
+
+Result<RecordHeader> read_record(SegmentSource& source, const SegmentHeader& segment,
+                                 const ChainEnd& chain, uint64_t offset) {
+  BALLAST_TRY(RecordHeader header, read_head(source, segment.group, segment.sequence, offset));
+  if (header.serial != chain.next_serial || header.previous != chain.previous)
+    return fail(Errc::kCorrupt, "record does not follow the one before it");
+  const size_t head = record_head_bytes(header.entry.header_bytes);
+  BALLAST_TRY(const auto bytes, source.fetch(offset, head + header.entry.payload_bytes));
+  if (bytes.size() < head + header.entry.payload_bytes)
+    return fail(Errc::kCorrupt, "payload is cut off");
+  if (crc32c(bytes.subspan(head)) != header.payload_crc)
+    return fail(Errc::kCorrupt, "payload does not match its CRC32C");
+  return header;
+}
+
+// Zeros what a torn write left, so that it can't be taken for a record later on.
+Status erase_tail(const SegmentFile& segment, uint64_t offset) {
+  FileSource source(segment);
+  MutableBytes zeros(kEraseBytes);
+  std::memset(zeros.data(), 0, zeros.size());
+  bool erased = false;
+  for (; offset < segment.bytes; offset += kEraseBytes) {
+    BALLAST_TRY(const auto piece, source.fetch(offset, kEraseBytes));
+    if (all_zero(piece)) continue;
+    BALLAST_TRY_STATUS(write_fully(segment.file, zeros.span().first(piece.size()), offset));
+    erased = true;
+  }
+  return erased ? sync_file(segment.file) : Status();
+}
+
+class Recovery {
+ public:
+  Recovery(std::string directory, GroupId group, const HardStateRecord& hard_state)
+      : directory_(std::move(directory)), group_(group) {
+    log_.hard_state = hard_state;
+  }
+
+  Result<RecoveredLog> run() {
+    BALLAST_TRY_STATUS(open_files());
+    for (size_t i = 0; i < files_.size(); ++i) {
+      BALLAST_TRY(const auto header, read_segment_header(i));
+      if (!header) {
+        log_.prepared = files_[i];
+        break;
+      }
+      BALLAST_TRY_STATUS(take_segment(i, *header));
+    }
+    BALLAST_TRY_STATUS(finish_tail());
+    return std::move(log_);
+  }
+
+ private:
+  std::unexpected<Error> corrupt(const SegmentFile& segment, uint64_t offset,
+                                 std::string_view why) const {
+    return fail(Errc::kCorrupt,
+                "log is damaged in '{}' at offset {}: {}; this is not the trace of a crash: let "
+                "the node join again as a new one, its data comes from the others",
+                segment.file.path(), offset, why);
+  }
+
+  Status open_files() {
+    BALLAST_TRY(const auto names, list_directory(directory_));
+    for (const std::string& name : names) {
+      const auto sequence = parse_segment_name(name);
+      if (!sequence) continue;
+      if (*sequence != files_.size() + 1)
+        return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_,
+                    segment_name(files_.size() + 1));
+      BALLAST_TRY(const SegmentPtr file, open_segment(directory_, *sequence));
+      if (file->bytes < kSegmentHeaderBytes || file->bytes % kDirectAlignment != 0)
+        return corrupt(*file, file->bytes, "the file is cut off");
+      // A killed process may have left writes that are not durable yet.
+      BALLAST_TRY_STATUS(sync_file(file->file));
+      files_.push_back(file);
+    }
+    if (files_.empty())
+      return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_, segment_name(1));
+    return {};
+  }
+
+  // The header, or nothing if the segment is not in use yet.
+  Result<std::optional<SegmentHeader>> read_segment_header(size_t i) {
+    const SegmentFile& segment = *files_[i];
+    FileSource source(segment);
+    BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
+    auto header = parse_segment_header(block);
+    if (!header && header.error().code != Errc::kCorrupt)
+      return fail_within(std::move(header).error(), "'{}'", segment.file.path());
+    if (header && header->group != group_)
+      return fail(Errc::kRefused, "'{}' belongs to group {}, not to group {}", segment.file.path(),
+                  header->group, group_);
+    if (header) return std::optional(*header);
+    if (i + 1 < files_.size()) return corrupt(segment, 0, header.error().message);
+    // The header is written with the first batch: without it no batch was finished, unless one
+    // that came later lies here.
+    BALLAST_TRY(const uint64_t later,
+                find_later_record(source, group_, segment.sequence, kSegmentHeaderBytes,
+                                  log_.chain.next_serial));
+    if (later != 0) return corrupt(segment, 0, header.error().message);
+    BALLAST_TRY_STATUS(erase_tail(segment, 0));
+    return std::optional<SegmentHeader>();
+  }
+
+  Status take_segment(size_t i, const SegmentHeader& header) {
+    const SegmentFile& segment = *files_[i];
+    if (header.sequence != segment.sequence || header.segment_bytes != segment.bytes)
+      return corrupt(segment, 0, "the segment header is another segment's");
+    if (header.chain != log_.chain) {
+      // The one before ends too early: it was whole when this one was begun.
+      if (i == 0) return corrupt(segment, 0, "the segment header is another log's");
+      return corrupt(*files_[i - 1], log_.write_offset, tail_cause_);
+    }
+    log_.segments.push_back(files_[i]);
+    FileSource source(segment);
+    const auto place = static_cast<uint32_t>(i);
+    auto scan = scan_segment(source, header, kSegmentHeaderBytes,
+                             [&](const RecordHeader& record, uint64_t offset) {
+                               return take_record(segment, place, record, offset);
+                             });
+    if (!scan) return std::unexpected(std::move(scan).error());
+    log_.chain = scan->chain;
+    log_.write_offset = scan->end;
+    tail_cause_ = std::move(scan->end_cause);
+    return {};
+  }
+
+  Status take_record(const SegmentFile& segment, uint32_t place, const RecordHeader& record,
+                     uint64_t offset) {
+    const EntryMeta& entry = record.entry;
+    const uint64_t index = entry.index.value();
+    if (index == 0 || index > log_.locators.size() + 1)
+      return corrupt(segment, offset, "the record's index leaves a gap");
+    if (index > 1 && log_.locators[index - 2].term > entry.term)
+      return corrupt(segment, offset, "the record's term is lower than the one before it");
+    log_.locators.resize(index - 1);  // a later record replaces what stood from its index on
+    log_.locators.push_back({record.serial, entry.term, place,
+                             static_cast<uint32_t>(offset / kDirectAlignment), entry.header_bytes,
+                             entry.payload_bytes, entry.kind});
+    return {};
+  }
+
+  // The last segment in use may end in a torn batch; anything else is rot.
+  Status finish_tail() {
+    const bool none = log_.segments.empty();
+    const SegmentFile& last = none ? *files_.front() : *log_.segments.back();
+    if (!none) {
+      FileSource source(last);
+      BALLAST_TRY(const uint64_t later,
+                  find_later_record(source, group_, last.sequence, log_.write_offset,
+                                    log_.chain.next_serial));
+      if (later != 0) return corrupt(last, log_.write_offset, tail_cause_);
+    }
+    if (log_.chain.next_serial < log_.hard_state.durable_serial)
+      return corrupt(last, log_.write_offset,
+                     none ? "the log is empty although it held records" : tail_cause_);
+    return none ? Status() : erase_tail(last, log_.write_offset);
+  }
+
+  const std::string directory_;
+  const GroupId group_;
+  std::vector<SegmentPtr> files_;
+  RecoveredLog log_;
+  std::string tail_cause_;
+};
+
+}  // namespace
+
+Result<SegmentScan> scan_segment(SegmentSource& source, const SegmentHeader& header,
+                                 uint64_t offset, const RecordVisitor& visit) {
+  SegmentScan scan{header.chain, offset, "the segment is full"};
+  while (scan.end + kDirectAlignment <= source.size()) {
+    const auto record = read_record(source, header, scan.chain, scan.end);
+    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
+    if (!record) {
+      scan.end_cause = record.error().message;
+      break;
+    }
+    BALLAST_TRY_STATUS(visit(*record, scan.end));
+    scan.chain = {record->serial + 1, record->crc};
+    scan.end += record_bytes(record->entry.header_bytes, record->entry.payload_bytes);
+  }
+  return scan;
+}
+
+Result<uint64_t> find_later_record(SegmentSource& source, GroupId group, uint64_t sequence,
+                                   uint64_t offset, uint64_t serial) {
+  for (; offset + kDirectAlignment <= source.size(); offset += kDirectAlignment) {
+    BALLAST_TRY(const auto block, source.fetch(offset, kDirectAlignment));
+    if (peek_record_head_bytes(block) == 0) continue;  // nearly all: most of a tail is zeros
+    const auto record = read_head(source, group, sequence, offset);
+    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
+    if (record && record->batch > serial) return offset;
+  }
+  return uint64_t{0};
+}
+
+Result<RecoveredLog> recover_log(const std::string& directory, GroupId group,
+                                 const HardStateRecord& hard_state) {
+  return Recovery(directory, group, hard_state).run();
+}
+
+}  // namespace ballast::storage

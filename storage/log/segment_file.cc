@@ -1,0 +1,133 @@
+#include "storage/log/segment_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
+#include "proto/base/bytes.h"
+#include "proto/base/check.h"
+#include "storage/io/files.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr size_t kDigits = 20;
+constexpr std::string_view kSuffix = ".log";
+constexpr size_t kZeroBytes = 1 << 20;
+constexpr std::chrono::milliseconds kLockPatience{5000};
+constexpr std::chrono::milliseconds kPause{1};
+constexpr std::chrono::seconds kRetry{1};
+
+}  // namespace
+
+std::string segment_name(uint64_t sequence) { return fmt::format("{:020}{}", sequence, kSuffix); }
+
+std::optional<uint64_t> parse_segment_name(std::string_view name) {
+  if (name.size() != kDigits + kSuffix.size() || !name.ends_with(kSuffix)) return std::nullopt;
+  uint64_t sequence = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + kDigits, sequence);
+  if (error != std::errc() || end != name.data() + kDigits || sequence == 0) return std::nullopt;
+  return sequence;
+}
+
+Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence) {
+  SegmentFile segment;
+  segment.sequence = sequence;
+  BALLAST_TRY(segment.file, open_direct(directory + "/" + segment_name(sequence), O_RDWR));
+  BALLAST_TRY_STATUS(lock_file(segment.file, kLockPatience));
+  BALLAST_TRY(segment.bytes, file_bytes(segment.file));
+  return std::make_shared<const SegmentFile>(std::move(segment));
+}
+
+Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequence, uint64_t bytes,
+                                  const std::function<bool()>& pace) {
+  const std::string name = segment_name(sequence);
+  const std::string temporary = name + ".tmp";
+  {
+    BALLAST_TRY(const UniqueFd file,
+                open_direct(directory + "/" + temporary, O_RDWR | O_CREAT | O_TRUNC));
+    // Only for larger extents; a file system without it allocates as it goes.
+    (void)::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes));
+    MutableBytes zeros(kZeroBytes);
+    std::memset(zeros.data(), 0, zeros.size());
+    for (uint64_t at = 0; at < bytes; at += kZeroBytes) {
+      if (!pace()) {
+        (void)remove_file(file.path());
+        return fail(Errc::kUnavailable, "the log closes");
+      }
+      const size_t part = std::min<uint64_t>(kZeroBytes, bytes - at);
+      BALLAST_TRY_STATUS(write_fully(file, zeros.span().first(part), at));
+    }
+    if (::fsync(file.get()) != 0) return os_failure("flush", file.path());
+  }
+  BALLAST_TRY_STATUS(rename_durably(directory, temporary, name));
+  return open_segment(directory, sequence);
+}
+
+SegmentPreparer::SegmentPreparer(std::string directory, uint64_t segment_bytes,
+                                 std::function<void()> on_ready)
+    : directory_(std::move(directory)),
+      segment_bytes_(segment_bytes),
+      on_ready_(std::move(on_ready)),
+      thread_([this](const std::stop_token& stop) { run(stop); }) {}
+
+SegmentPreparer::~SegmentPreparer() = default;
+
+void SegmentPreparer::prepare(uint64_t sequence) {
+  const std::lock_guard lock(mutex_);
+  BALLAST_CHECK(wanted_ == 0 && !ready_, "segment {} while {} is wanted", sequence, wanted_);
+  wanted_ = sequence;
+  urgent_ = false;
+  changed_.notify_all();
+}
+
+SegmentPtr SegmentPreparer::take() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(ready_, nullptr);
+}
+
+void SegmentPreparer::hurry() {
+  const std::lock_guard lock(mutex_);
+  urgent_ = true;
+  changed_.notify_all();
+}
+
+// Writing zeros at full speed would slow the appends down for which it is done; the pauses leave
+// the disk to them, and a segment is still ready long before the present one is full.
+bool SegmentPreparer::pace(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, stop, kPause, [this] { return urgent_; });
+  return !stop.stop_requested();
+}
+
+void SegmentPreparer::run(const std::stop_token& stop) {
+  while (true) {
+    uint64_t sequence = 0;
+    {
+      std::unique_lock lock(mutex_);
+      if (!changed_.wait(lock, stop, [this] { return wanted_ != 0; })) return;
+      sequence = wanted_;
+    }
+    Result<SegmentPtr> made =
+        create_segment(directory_, sequence, segment_bytes_, [&] { return pace(stop); });
+    if (stop.stop_requested()) return;
+    std::unique_lock lock(mutex_);
+    if (made) {
+      wanted_ = 0;
+      ready_ = *std::move(made);
+      lock.unlock();
+      on_ready_();
+      continue;
+    }
+    // Nothing of the log lies in the file that failed, so another try is safe while the present
+    // segment has room: perhaps somebody frees the disk in time.
+    if (urgent_) stop_process(made.error());
+    changed_.wait_for(lock, stop, kRetry, [this] { return urgent_; });
+  }
+}
+
+}  // namespace ballast::storage

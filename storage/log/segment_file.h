@@ -1,0 +1,72 @@
+// Segment files: their names, their making, and the thread that makes the next one ahead of need.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "proto/base/result.h"
+#include "proto/base/unique_fd.h"
+
+namespace ballast::storage {
+
+// Immutable, so that reads on other threads may share it. It is open for direct I/O, and an flock
+// on it is held while it can be written: an io_uring write that outlives its killed process keeps
+// the lock, and whoever opens the log next waits for it.
+struct SegmentFile {
+  UniqueFd file;
+  uint64_t sequence = 0;
+  uint64_t bytes = 0;
+};
+using SegmentPtr = std::shared_ptr<const SegmentFile>;
+
+// "00000000000000000007.log"
+std::string segment_name(uint64_t sequence);
+std::optional<uint64_t> parse_segment_name(std::string_view name);
+
+Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence);
+
+// Makes a segment of zeros, durably and under its final name only when it is whole. `pace` is
+// called between writes and ends the work by returning false (error kUnavailable).
+// A new file costs a journal commit for every write that allocates; zeros written ahead halve the
+// latency of a durable append.
+Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequence, uint64_t bytes,
+                                  const std::function<bool()>& pace);
+
+class SegmentPreparer {
+ public:
+  // `on_ready` is called on the helper thread when take() has something to give.
+  SegmentPreparer(std::string directory, uint64_t segment_bytes, std::function<void()> on_ready);
+  // Ends the thread; a segment that is half made goes away.
+  ~SegmentPreparer();
+
+  // Starts to make this segment. REQUIRES: the one before was taken.
+  void prepare(uint64_t sequence);
+  // The prepared segment, once; null if it isn't ready.
+  SegmentPtr take();
+  // An append waits: no pauses from now on, and an error stops the process.
+  void hurry();
+
+ private:
+  void run(const std::stop_token& stop);
+  bool pace(const std::stop_token& stop);
+
+  const std::string directory_;
+  const uint64_t segment_bytes_;
+  const std::function<void()> on_ready_;
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  uint64_t wanted_ = 0;  // 0: nothing
+  bool urgent_ = false;
+  SegmentPtr ready_;
+  std::jthread thread_;  // last: it uses the others
+};
+
+}  // namespace ballast::storage

@@ -1,0 +1,434 @@
+#include "storage/log/segment_log.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <utility>
+
+#include "proto/base/check.h"
+#include "proto/base/crc32c.h"
+#include "storage/io/files.h"
+#include "storage/io/io_queue.h"
+#include "storage/log/hard_state_file.h"
+#include "storage/log/locator.h"
+#include "storage/log/log_read.h"
+#include "storage/log/recovery.h"
+#include "storage/log/segment_file.h"
+
+namespace ballast::storage {
+namespace {
+
+// Bounds of one batch. The number of records bounds the pieces of its write, two for each.
+constexpr uint64_t kBatchBytesMax = 8 * limits::kMiB;
+constexpr size_t kBatchRecordsMax = 500;
+constexpr uint64_t kSegmentBytesMin = 16 * limits::kMiB;
+constexpr uint64_t kSegmentBytesMax = 4096 * limits::kMiB;
+static_assert(kRecordBytesMax <= kBatchBytesMax);
+static_assert(kBatchBytesMax + kSegmentHeaderBytes <= kSegmentBytesMin);
+
+uint64_t now_us() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
+}
+
+uint64_t entry_record_bytes(const Entry& entry) {
+  return record_bytes(static_cast<uint32_t>(entry.header.size()),
+                      static_cast<uint32_t>(entry.payload.size()));
+}
+
+class SegmentLog final : public LogStore {
+ public:
+  SegmentLog(LogOptions options, UniqueFd lock, UniqueFd hard_state_file, RecoveredLog recovered,
+             std::unique_ptr<IoQueue> queue)
+      : options_(std::move(options)),
+        lock_(std::move(lock)),
+        hard_state_file_(std::move(hard_state_file)),
+        opened_hard_state_(recovered.hard_state.state),
+        hard_state_(recovered.hard_state),
+        locators_(std::move(recovered.locators)),
+        segments_(std::move(recovered.segments)),
+        prepared_(std::move(recovered.prepared)),
+        durable_(locators_.size()),
+        chain_(recovered.chain),
+        write_offset_(recovered.write_offset),
+        next_serial_(recovered.chain.next_serial),
+        durable_serial_(recovered.chain.next_serial),
+        slot_(kHardStateSlotBytes),
+        queue_(std::move(queue)),
+        preparer_(options_.directory, options_.segment_bytes, [this] { queue_->wake(); }) {
+    if (!prepared_) preparer_.prepare(segments_.size() + 1);
+  }
+
+  ~SegmentLog() override {
+    closing_ = true;
+    queue_->drain();
+    // Marks how far the log is known to be durable, so that the next open tells rot of the last
+    // records from a torn tail.
+    if (hard_state_.durable_serial != durable_serial_) {
+      write_hard_state(hard_state_.state, [] {});
+      queue_->drain();
+    }
+    // A LogRead may keep the descriptors for longer than the log is in use.
+    for (const SegmentPtr& segment : segments_) (void)::flock(segment->file.get(), LOCK_UN);
+  }
+
+  HardState hard_state() const override { return opened_hard_state_; }
+
+  std::vector<EntryMeta> entries() const override {
+    std::vector<EntryMeta> all;
+    all.reserve(locators_.size());
+    for (const Locator& locator : locators_) all.push_back(locator.meta(Index(all.size() + 1)));
+    return all;
+  }
+
+  void append(std::optional<HardState> hard_state, std::vector<Entry> entries,
+              Completion done) override {
+    Append append{hard_state, std::move(entries), 0, next_serial_, std::move(done), now_us()};
+    for (const Entry& entry : append.entries) place(entry);
+    appends_.push_back(std::move(append));
+    start_batch();
+  }
+
+  Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const override {
+    if (first.value() == 0 || first > last || last > durable())
+      return fail(Errc::kNotFound, "the log holds no durable entries {} to {}; the last is {}",
+                  first, last, durable());
+    std::vector<PlannedEntry> plan;
+    plan.reserve(last - first + 1);
+    for (Index index = first; index <= last; ++index) {
+      const Locator& locator = locators_[index.value() - 1];
+      plan.push_back({segments_[locator.segment], locator, index});
+    }
+    return make_log_read(options_.group, std::move(plan));
+  }
+
+  Index last() const override { return Index(locators_.size()); }
+  Index durable() const override { return Index(durable_); }
+  uint64_t disk_bytes() const override {
+    uint64_t bytes = 2 * kHardStateSlotBytes + (prepared_ ? prepared_->bytes : 0);
+    for (const SegmentPtr& segment : segments_) bytes += segment->bytes;
+    return bytes;
+  }
+  uint64_t last_append_us() const override { return last_append_us_; }
+  uint64_t oldest_pending_us() const override {
+    if (batch_.since_us != 0) return now_us() - batch_.since_us;
+    return appends_.empty() ? 0 : now_us() - appends_.front().since_us;
+  }
+
+  int event_fd() const override { return queue_->event_fd(); }
+  void poll() override {
+    polling_ = true;
+    queue_->poll();
+    polling_ = false;
+    start_batch();  // the segment that it waited for may be there now
+    while (!finished_.empty()) {
+      Completion done = std::move(finished_.front());
+      finished_.pop_front();
+      done();
+    }
+  }
+
+ private:
+  struct Append {
+    std::optional<HardState> hard_state;
+    std::vector<Entry> entries;
+    size_t taken = 0;  // entries that are in a batch already
+    uint64_t first_serial = 0;
+    Completion done;
+    uint64_t since_us = 0;
+  };
+  // What is on its way to the disk. One at a time: a completion then says that all before it is
+  // durable, and appends that arrive meanwhile form the next batch.
+  struct Batch {
+    std::optional<HardState> hard_state;
+    std::vector<Entry> entries;
+    uint64_t first_serial = 0;
+    uint64_t bytes = 0;
+    std::vector<Completion> done;
+    uint64_t since_us = 0;  // when its oldest append was made; 0: no batch
+    uint64_t started_us = 0;
+    bool new_segment = false;
+  };
+
+  // Gives the entry its place in the index and its serial; its position follows with its batch.
+  void place(const Entry& entry) {
+    const uint64_t index = entry.index.value();
+    BALLAST_CHECK(index >= 1 && index <= locators_.size() + 1, "entry {} after {}", index,
+                  locators_.size());
+    BALLAST_CHECK(index == 1 || locators_[index - 2].term <= entry.term,
+                  "entry {} of term {} after term {}", index, entry.term,
+                  locators_[index - 2].term);
+    BALLAST_CHECK(entry.header.size() <= limits::kEntryHeaderBytesMax, "entry {}: {} bytes", index,
+                  entry.header.size());
+    BALLAST_CHECK(entry.payload.size() <= limits::kBlockBytesMax, "entry {}: {} bytes", index,
+                  entry.payload.size());
+    locators_.resize(index - 1);
+    durable_ = std::min(durable_, index - 1);
+    const EntryMeta meta = entry.meta();
+    locators_.push_back(
+        {next_serial_++, entry.term, 0, 0, meta.header_bytes, meta.payload_bytes, entry.kind});
+  }
+
+  void start_batch() {
+    if (batch_.since_us != 0 || appends_.empty() || closing_) return;
+    batch_ = {};
+    if (!make_room()) return;
+    batch_.since_us = appends_.front().since_us;
+    batch_.started_us = now_us();
+    gather();
+    if (batch_.hard_state) {
+      write_hard_state(*batch_.hard_state, [this] { write_entries(); });
+    } else {
+      write_entries();
+    }
+  }
+
+  // True if the next entry fits into the last segment; begins the next segment if need be.
+  bool make_room() {
+    const Append& next = appends_.front();
+    if (next.entries.empty()) return true;
+    const uint64_t needed = entry_record_bytes(next.entries[next.taken]);
+    if (!segments_.empty() && write_offset_ + needed <= segments_.back()->bytes) {
+      return true;
+    }
+    if (!prepared_) prepared_ = preparer_.take();
+    if (!prepared_) {
+      preparer_.hurry();  // it wakes poll() when it is done
+      return false;
+    }
+    segments_.push_back(std::exchange(prepared_, nullptr));
+    write_offset_ = 0;
+    batch_.new_segment = true;
+    return true;
+  }
+
+  // Takes appends, or the first entries of one, into the batch.
+  void gather() {
+    const uint64_t start = write_offset_ + (batch_.new_segment ? kSegmentHeaderBytes : 0);
+    const uint64_t room =
+        segments_.empty() ? 0 : std::min(kBatchBytesMax, segments_.back()->bytes - start);
+    while (!appends_.empty()) {
+      Append& append = appends_.front();
+      const auto fits = [&] {
+        return batch_.entries.size() < kBatchRecordsMax &&
+               batch_.bytes + entry_record_bytes(append.entries[append.taken]) <= room;
+      };
+      if (!append.entries.empty() && !fits()) return;
+      if (append.hard_state) batch_.hard_state = std::exchange(append.hard_state, std::nullopt);
+      while (append.taken < append.entries.size() && fits()) {
+        if (batch_.entries.empty()) batch_.first_serial = append.first_serial + append.taken;
+        batch_.bytes += entry_record_bytes(append.entries[append.taken]);
+        batch_.entries.push_back(std::move(append.entries[append.taken++]));
+      }
+      if (append.taken < append.entries.size()) return;
+      batch_.done.push_back(std::move(append.done));
+      appends_.pop_front();
+    }
+  }
+
+  // One copy after the other: if a crash tears the first, the second still holds the old state,
+  // which nobody was told to be past.
+  void write_hard_state(HardState state, std::move_only_function<void()> then) {
+    hard_state_.state = state;
+    hard_state_.durable_serial = durable_serial_;
+    ++hard_state_.sequence;
+    encode_hard_state(hard_state_, slot_.span());
+    write_slot(0, [this, then = std::move(then)]() mutable { write_slot(1, std::move(then)); });
+  }
+
+  void write_slot(uint64_t slot, std::move_only_function<void()> then) {
+    queue_->write_durably(hard_state_file_, {{slot_.data(), slot_.size()}},
+                          slot * kHardStateSlotBytes,
+                          [then = std::move(then)](Status status) mutable {
+                            if (!status) stop_process(status.error());
+                            then();
+                          });
+  }
+
+  void write_entries() {
+    if (closing_) return;
+    if (batch_.entries.empty()) return finish_batch();
+    std::vector<iovec> pieces = encode_batch();
+    const uint64_t offset = write_offset_;
+    write_offset_ += batch_.bytes + (batch_.new_segment ? kSegmentHeaderBytes : 0);
+    queue_->write_durably(segments_.back()->file, std::move(pieces), offset, [this](Status status) {
+      if (!status) stop_process(status.error());
+      finish_batch();
+    });
+  }
+
+  // Lays the batch out: heads, and payloads that O_DIRECT can't take as they are, in the staging
+  // buffer; the other payloads where they lie. Neighbours in the staging buffer are one piece.
+  std::vector<iovec> encode_batch() {
+    size_t staged = batch_.new_segment ? kSegmentHeaderBytes : 0;
+    for (const Entry& entry : batch_.entries) {
+      staged += record_head_bytes(static_cast<uint32_t>(entry.header.size()));
+      if (!entry.payload.direct()) staged += direct_round_up(entry.payload.size());
+    }
+    if (staging_.size() < staged) staging_ = MutableBytes(direct_round_up(staged));
+    std::span<std::byte> free = staging_.span();
+    std::vector<iovec> pieces;
+    pieces.reserve(2 * batch_.entries.size() + 1);
+    const auto stage = [&](size_t bytes) {
+      const auto taken = free.first(bytes);
+      free = free.subspan(bytes);
+      const auto* end =
+          pieces.empty() ? nullptr
+                         : static_cast<std::byte*>(pieces.back().iov_base) + pieces.back().iov_len;
+      if (end == taken.data()) {
+        pieces.back().iov_len += bytes;
+      } else {
+        pieces.push_back({taken.data(), bytes});
+      }
+      return taken;
+    };
+    uint64_t offset = write_offset_;
+    if (batch_.new_segment) {
+      const SegmentPtr& segment = segments_.back();
+      encode_segment_header(
+          {options_.group, segment->sequence, segment->bytes, batch_.entries.front().index, chain_},
+          stage(kSegmentHeaderBytes));
+      offset += kSegmentHeaderBytes;
+    }
+    for (const Entry& entry : batch_.entries) {
+      encode_entry(entry, offset, stage, pieces);
+      offset += entry_record_bytes(entry);
+    }
+    return pieces;
+  }
+
+  template <class Stage>
+  void encode_entry(const Entry& entry, uint64_t offset, const Stage& stage,
+                    std::vector<iovec>& pieces) {
+    const EntryMeta meta = entry.meta();
+    RecordHeader header{options_.group,
+                        segments_.back()->sequence,
+                        offset,
+                        chain_.next_serial,
+                        batch_.first_serial,
+                        chain_.previous,
+                        meta,
+                        crc32c(entry.payload.span()),
+                        0};
+    const uint32_t crc = encode_record_head(header, entry.header.span(),
+                                            stage(record_head_bytes(meta.header_bytes)));
+    if (entry.payload.direct()) {
+      // The kernel reads it only; iovec knows no const.
+      pieces.push_back(
+          {const_cast<std::byte*>(entry.payload.data()), direct_round_up(entry.payload.size())});
+    } else if (!entry.payload.empty()) {
+      const auto copy = stage(direct_round_up(entry.payload.size()));
+      std::memcpy(copy.data(), entry.payload.data(), entry.payload.size());
+      std::memset(copy.data() + entry.payload.size(), 0, copy.size() - entry.payload.size());
+    }
+    chain_ = {chain_.next_serial + 1, crc};
+    const uint64_t index = entry.index.value();
+    if (index > locators_.size() || locators_[index - 1].serial != header.serial) return;
+    locators_[index - 1].segment = static_cast<uint32_t>(segments_.size() - 1);
+    locators_[index - 1].block = static_cast<uint32_t>(offset / kDirectAlignment);
+  }
+
+  void finish_batch() {
+    // Not before the header of the last segment is durable: recovery takes a segment without a
+    // header for a torn first batch only if no other file stands behind it.
+    if (batch_.new_segment) preparer_.prepare(segments_.size() + 1);
+    if (!batch_.entries.empty()) {
+      durable_serial_ = chain_.next_serial;
+      // An entry that was replaced while its write was under way has a later serial by now.
+      while (durable_ < locators_.size() && locators_[durable_].serial < durable_serial_)
+        ++durable_;
+    }
+    if (!batch_.entries.empty() || batch_.hard_state)
+      last_append_us_ = now_us() - batch_.started_us;
+    for (Completion& done : batch_.done) finished_.push_back(std::move(done));
+    batch_ = {};
+    if (!finished_.empty() && !polling_) queue_->wake();
+    start_batch();
+  }
+
+  const LogOptions options_;
+  const UniqueFd lock_;
+  const UniqueFd hard_state_file_;
+  const HardState opened_hard_state_;
+  HardStateRecord hard_state_;        // the last one written
+  std::vector<Locator> locators_;     // of index 1, 2, ...
+  std::vector<SegmentPtr> segments_;  // in use
+  SegmentPtr prepared_;
+  uint64_t durable_;         // entries [1, durable_] are
+  ChainEnd chain_;           // after the last record that was handed to the queue
+  uint64_t write_offset_;    // in the last segment
+  uint64_t next_serial_;     // of the next entry that is appended
+  uint64_t durable_serial_;  // records before it are durable
+  uint64_t last_append_us_ = 0;
+  bool closing_ = false;
+  bool polling_ = false;
+  std::deque<Append> appends_;
+  Batch batch_;
+  std::deque<Completion> finished_;
+  MutableBytes slot_;
+  MutableBytes staging_;
+  std::unique_ptr<IoQueue> queue_;
+  SegmentPreparer preparer_;  // before the queue goes, which it wakes
+};
+
+Status make_log(const LogOptions& options) {
+  if (!path_exists(options.directory + "/" + segment_name(1))) {
+    BALLAST_TRY(const auto segment,
+                create_segment(options.directory, 1, options.segment_bytes, [] { return true; }));
+  }
+  MutableBytes slots(2 * kHardStateSlotBytes);
+  const HardStateRecord record{options.group, 1, {}, 1};
+  encode_hard_state(record, slots.span().first(kHardStateSlotBytes));
+  encode_hard_state(record, slots.span().last(kHardStateSlotBytes));
+  return create_durably(options.directory, kHardStateName, slots.span());
+}
+
+// An empty directory, or one in which make_log() was interrupted, becomes a log.
+Status make_if_new(const LogOptions& options) {
+  BALLAST_TRY(const auto names, list_directory(options.directory));
+  bool used = false;
+  for (const std::string& name : names) {
+    if (name.ends_with(".tmp")) BALLAST_TRY_STATUS(remove_file(options.directory + "/" + name));
+    if (name == kHardStateName) return {};
+    const auto sequence = parse_segment_name(name);
+    if (!sequence) continue;
+    BALLAST_TRY(const UniqueFd file, open_file(options.directory + "/" + name, O_RDONLY));
+    MutableBytes block(kSegmentHeaderBytes);
+    BALLAST_TRY_STATUS(read_fully(file, block.span(), 0));
+    used = used || *sequence > 1 ||
+           std::ranges::any_of(block.span(), [](std::byte b) { return b != std::byte{0}; });
+  }
+  if (used)
+    return fail(Errc::kCorrupt,
+                "log directory '{}' has segments but no '{}'; without its vote this node must not "
+                "go on: remove its data directory and let it join as a new node",
+                options.directory, kHardStateName);
+  return make_log(options);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options) {
+  if (options.segment_bytes % kDirectAlignment != 0 || options.segment_bytes < kSegmentBytesMin ||
+      options.segment_bytes > kSegmentBytesMax)
+    return fail(Errc::kInvalidArgument,
+                "segment_bytes is {}; it must be a multiple of 4 KiB from 16 MiB to 4 GiB",
+                options.segment_bytes);
+  BALLAST_TRY(UniqueFd lock, open_file(options.directory + "/LOCK", O_RDWR | O_CREAT));
+  BALLAST_TRY_STATUS(lock_file(lock, std::chrono::milliseconds(0)));
+  BALLAST_TRY_STATUS(make_if_new(options));
+  BALLAST_TRY(UniqueFd hard_state_file,
+              open_direct(options.directory + "/" + kHardStateName, O_RDWR));
+  BALLAST_TRY(const auto hard_state, load_hard_state(hard_state_file, options.group));
+  BALLAST_TRY(RecoveredLog recovered, recover_log(options.directory, options.group, hard_state));
+  BALLAST_TRY(std::unique_ptr<IoQueue> queue, make_uring_queue());
+  return std::make_unique<SegmentLog>(std::move(options), std::move(lock),
+                                      std::move(hard_state_file), std::move(recovered),
+                                      std::move(queue));
+}
+
+}  // namespace ballast::storage

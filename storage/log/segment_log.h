@@ -1,0 +1,25 @@
+// The log as segment files, written with io_uring (docs/formats/log_segment.md).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "storage/log/log_store.h"
+
+namespace ballast::storage {
+
+struct LogOptions {
+  std::string directory;                  // exists and belongs to this log alone
+  uint64_t segment_bytes = 256ull << 20;  // a multiple of 4 KiB, at least 16 MiB
+  GroupId group{1};
+};
+
+// Opens the log of the directory, or makes an empty one. A torn tail (a write that the crash cut
+// off, never acknowledged) is discarded; damage anywhere else is an error that names file and
+// offset. Errors: kIo, kCorrupt, kRefused (another process has it open, or it belongs to another
+// group).
+// The calling thread is the log's thread from then on, and destroys it too: what is in flight is
+// waited for, what was not handed to the disk yet is dropped, and no completion is called any more.
+Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options);
+
+}  // namespace ballast::storage

@@ -1,0 +1,143 @@
+#include "tests/drills/running_cluster.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <random>
+#include <thread>
+
+namespace ballast::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kPatience = 30s;
+constexpr auto kPollEvery = 10ms;
+
+// Tests of other processes may want ports, too: each attempt takes others, far from the ephemeral
+// ones.
+kvctl::LocalCluster create(const std::filesystem::path& dir, unsigned nodes) {
+  std::random_device random;
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    const unsigned port = 20'000 + random() % 12'000;
+    auto cluster =
+        kvctl::LocalCluster::create(dir, {.nodes = nodes, .base_port = port, .segment_mib = 16});
+    if (cluster) return *std::move(cluster);
+    std::filesystem::remove_all(dir);
+  }
+  ADD_FAILURE() << "no free ports";
+  std::abort();
+}
+
+}  // namespace
+
+RunningCluster::RunningCluster(unsigned nodes) {
+  std::string pattern = ::testing::TempDir() + "ballast-cluster-XXXXXX";
+  dir_ = ::mkdtemp(pattern.data());
+  cluster_ = create(dir_ / "cluster", nodes);
+  start_all();
+  settle();
+}
+
+RunningCluster::~RunningCluster() {
+  for (const kvctl::LocalNode& node : cluster_->nodes()) {
+    if (::testing::Test::HasFailure())
+      fprintf(stderr, "%s: %s\n", node.name.c_str(), cluster_->last_log_line(node).c_str());
+    if (cluster_->running(node)) static_cast<void>(cluster_->kill(node));
+  }
+  std::filesystem::remove_all(dir_);
+}
+
+client::Client RunningCluster::connect(client::Options options) {
+  options.endpoints = cluster_->endpoints();
+  auto client = client::Client::connect(std::move(options));
+  EXPECT_TRUE(client) << client.error().message;
+  return *std::move(client);
+}
+
+client::Client RunningCluster::connect_to(const kvctl::LocalNode& node, client::Options options) {
+  options.endpoints = {node.address};
+  options.pinned = true;
+  auto client = client::Client::connect(std::move(options));
+  EXPECT_TRUE(client) << client.error().message;
+  return *std::move(client);
+}
+
+bool RunningCluster::eventually(const std::function<bool()>& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  return true;
+}
+
+const kvctl::LocalNode& RunningCluster::leader() {
+  const kvctl::LocalNode* found = nullptr;
+  auto client = connect();
+  EXPECT_TRUE(eventually([&] {
+    const auto status = client.status();
+    const client::NodeStatus* leader = status ? status->leader() : nullptr;
+    for (const kvctl::LocalNode& node : cluster_->nodes()) {
+      if (leader != nullptr && node.id == leader->member.id && cluster_->running(node))
+        found = &node;
+    }
+    return found != nullptr;
+  })) << "nobody leads";
+  return *found;
+}
+
+const kvctl::LocalNode& RunningCluster::follower() {
+  const uint64_t leading = leader().id;
+  for (const kvctl::LocalNode& node : cluster_->nodes()) {
+    if (node.id != leading && cluster_->running(node)) return node;
+  }
+  ADD_FAILURE() << "no follower runs";
+  std::abort();
+}
+
+void RunningCluster::start(const kvctl::LocalNode& node) {
+  const Status status = cluster_->start(node, BALLASTD);
+  ASSERT_TRUE(status) << status.error().message;
+}
+
+void RunningCluster::start_all() {
+  for (const kvctl::LocalNode& node : cluster_->nodes()) start(node);
+}
+
+void RunningCluster::kill(const kvctl::LocalNode& node) {
+  const Status status = cluster_->kill(node);
+  ASSERT_TRUE(status) << status.error().message;
+}
+
+void RunningCluster::kill_all() {
+  for (const kvctl::LocalNode& node : cluster_->nodes()) kill(node);
+}
+
+void RunningCluster::settle() {
+  auto client = connect();
+  EXPECT_TRUE(eventually([&] {
+    const auto status = client.status();
+    if (!status || status->leader() == nullptr) return false;
+    const uint64_t applied = status->leader()->applied_index;
+    return std::ranges::all_of(status->nodes, [&](const client::NodeStatus& node) {
+      return !node.error && node.applied_index == applied && node.last_index == applied;
+    });
+  })) << "the nodes did not come to rest";
+}
+
+std::vector<float> make_values(size_t count, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<float> values(count);
+  for (float& value : values)
+    value = static_cast<float>(static_cast<double>(random() >> 11) * 0x1p-53 - 0.5);
+  return values;
+}
+
+client::TensorView view_of(const std::vector<float>& values) {
+  return {.dtype = client::DType::kF32,
+          .shape = {values.size()},
+          .data = std::as_bytes(std::span(values))};
+}
+
+}  // namespace ballast::testing

@@ -1,0 +1,48 @@
+// A cluster of real processes in a temporary folder, for one test.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+
+#include "client/client.h"
+#include "client/kvctl/local_cluster.h"
+
+namespace ballast::testing {
+
+class RunningCluster {
+ public:
+  explicit RunningCluster(unsigned nodes = 3);
+  ~RunningCluster();
+
+  kvctl::LocalCluster& processes() { return *cluster_; }
+  // A client of all nodes, or of one alone.
+  client::Client connect(client::Options options = {});
+  client::Client connect_to(const kvctl::LocalNode& node, client::Options options = {});
+
+  // The node that leads, once one does.
+  const kvctl::LocalNode& leader();
+  // Some node that does not lead.
+  const kvctl::LocalNode& follower();
+  void start(const kvctl::LocalNode& node);
+  void start_all();
+  void kill(const kvctl::LocalNode& node);
+  void kill_all();
+  // Waits until all nodes answer, one leads, and all have applied the same.
+  void settle();
+
+  // Polls until the condition holds; fails the test after half a minute.
+  static bool eventually(const std::function<bool()>& condition);
+
+ private:
+  std::filesystem::path dir_;
+  std::optional<kvctl::LocalCluster> cluster_;
+};
+
+// Values that depend on the seed alone.
+std::vector<float> make_values(size_t count, uint64_t seed);
+client::TensorView view_of(const std::vector<float>& values);
+
+}  // namespace ballast::testing

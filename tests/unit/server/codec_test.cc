@@ -1,0 +1,78 @@
+#include "server/transport/codec.h"
+
+#include <gtest/gtest.h>
+
+namespace ballast::server {
+namespace {
+
+Bytes joined(const std::vector<Entry>& entries) {
+  std::string bytes;
+  for (const Entry& entry : entries) bytes += entry.payload.text();
+  return Bytes::copy_of(bytes);
+}
+
+void expect_round_trip(const raft::Message& message, const std::vector<Entry>& entries = {}) {
+  const auto back = from_wire(to_wire(message, entries), message.from, message.to, joined(entries));
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(back->message, message);
+  ASSERT_EQ(back->entries.size(), entries.size());
+  for (size_t i = 0; i < entries.size(); ++i) {
+    EXPECT_EQ(back->entries[i].meta(), entries[i].meta());
+    EXPECT_EQ(back->entries[i].header, entries[i].header);
+    EXPECT_EQ(back->entries[i].payload, entries[i].payload);
+  }
+}
+
+raft::Message message(auto body) {
+  return {.from = NodeId(1), .to = NodeId(2), .term = Term(7), .body = std::move(body)};
+}
+
+TEST(PeerCodec, every_message_survives_the_way) {
+  expect_round_trip(message(raft::VoteRequest{true, true, Index(5), Term(3)}));
+  expect_round_trip(message(raft::VoteReply{true, true}));
+  expect_round_trip(message(raft::AppendReply{true, Index(9), Index(8), Term(2)}));
+  expect_round_trip(message(raft::Heartbeat{Index(4), 77}));
+  expect_round_trip(message(raft::HeartbeatReply{77}));
+  expect_round_trip(message(raft::ReadIndexRequest{6}));
+  expect_round_trip(message(raft::ReadIndexReply{6, Index(4), true}));
+  expect_round_trip(message(raft::TimeoutNow{}));
+}
+
+TEST(PeerCodec, an_append_carries_headers_and_payloads) {
+  const std::vector<Entry> entries = {
+      {.term = Term(6),
+       .index = Index(11),
+       .kind = EntryKind::kBlock,
+       .header = Bytes::copy_of("h"),
+       .payload = Bytes::copy_of("block one")},
+      {.term = Term(7), .index = Index(12), .kind = EntryKind::kNoop},
+      {.term = Term(7),
+       .index = Index(13),
+       .kind = EntryKind::kBlock,
+       .header = Bytes::copy_of("hh"),
+       .payload = Bytes::copy_of("block two")}};
+  raft::Append append{.previous_index = Index(10), .previous_term = Term(6), .commit = Index(9)};
+  for (const Entry& entry : entries) append.entries.push_back(entry.meta());
+  expect_round_trip(message(append), entries);
+}
+
+TEST(PeerCodec, lies_about_payloads_are_refused) {
+  pb::PeerMessage wire;
+  pb::EntryHeader& header = *wire.mutable_append()->add_entries();
+  header.set_kind(static_cast<uint32_t>(EntryKind::kBlock));
+  header.set_payload_length(10);
+  const auto receive = [&](std::string_view payload) {
+    return from_wire(wire, NodeId(1), NodeId(2), Bytes::copy_of(payload));
+  };
+  EXPECT_TRUE(receive("0123456789"));
+  EXPECT_FALSE(receive("012345678"));
+  EXPECT_FALSE(receive("0123456789x"));
+  header.set_kind(99);
+  EXPECT_FALSE(receive("0123456789"));
+  wire.mutable_heartbeat();
+  EXPECT_FALSE(receive("x"));
+  EXPECT_FALSE(from_wire(pb::PeerMessage(), NodeId(1), NodeId(2), {}));
+}
+
+}  // namespace
+}  // namespace ballast::server

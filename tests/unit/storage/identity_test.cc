@@ -1,0 +1,110 @@
+#include "storage/identity.h"
+
+#include <sys/stat.h>
+
+#include <fstream>
+
+#include "tests/unit/storage/log_testing.h"
+
+namespace ballast::storage {
+namespace {
+
+const Uuid kCluster = *Uuid::parse("11111111-2222-4333-8444-555555555555");
+const Uuid kOther = *Uuid::parse("99999999-2222-4333-8444-555555555555");
+
+void expect_error(const Result<DataDirectory>& opened, Errc code, std::string_view part) {
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, code) << opened.error().message;
+  EXPECT_NE(opened.error().message.find(part), std::string::npos) << opened.error().message;
+}
+
+TEST(DataDirectory, formats_once_and_is_the_same_ever_after) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "a/b/data";
+  Identity first;
+  {
+    const auto opened = DataDirectory::open(path, kCluster, NodeId(2));
+    ASSERT_TRUE(opened) << opened.error().to_string();
+    first = opened->identity();
+    EXPECT_EQ(first.cluster, kCluster);
+    EXPECT_EQ(first.id, NodeId(2));
+    EXPECT_FALSE(first.node.empty());
+    EXPECT_FALSE(first.disk.empty());
+    EXPECT_NE(first.node, first.disk);
+    EXPECT_TRUE(std::filesystem::is_directory(opened->log_path()));
+    EXPECT_TRUE(std::filesystem::is_directory(opened->state_path()));
+  }
+  auto again = DataDirectory::open(path, kCluster, NodeId(2));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->identity(), first);
+  DataDirectory moved = std::move(*again);
+  expect_error(DataDirectory::open(path, kCluster, NodeId(2)), Errc::kRefused, "another process");
+  EXPECT_EQ(moved.log_path(), path + "/log");
+}
+
+TEST(DataDirectory, refuses_another_cluster_or_node) {
+  const TemporaryDirectory directory;
+  {
+    ASSERT_TRUE(DataDirectory::open(directory.path(), kCluster, NodeId(2)));
+  }
+  expect_error(DataDirectory::open(directory.path(), kOther, NodeId(2)), Errc::kRefused,
+               fmt::format("directory '{}' belongs to cluster {}, this node is configured for {}; "
+                           "point data_dir to another directory or fix cluster_id",
+                           directory.path(), kCluster.to_string(), kOther.to_string()));
+  expect_error(DataDirectory::open(directory.path(), kCluster, NodeId(3)), Errc::kRefused,
+               "belongs to node 2, this node is configured as node 3");
+}
+
+TEST(DataDirectory, leaves_foreign_directories_alone) {
+  const TemporaryDirectory directory;
+  std::ofstream(directory / "thesis.tex") << "text";
+  expect_error(DataDirectory::open(directory.path(), kCluster, NodeId(1)), Errc::kRefused,
+               "'thesis.tex' but no identity");
+  EXPECT_FALSE(std::filesystem::exists(directory / "LOCK"));
+}
+
+TEST(DataDirectory, refuses_a_log_without_an_identity) {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directories(directory / "log");
+  std::ofstream(directory / "log/hard_state") << "x";
+  expect_error(DataDirectory::open(directory.path(), kCluster, NodeId(1)), Errc::kRefused,
+               "'log' but no identity");
+}
+
+TEST(DataDirectory, finishes_formatting_that_was_interrupted) {
+  const TemporaryDirectory directory;
+  std::filesystem::create_directories(directory / "log");
+  std::filesystem::create_directories(directory / "state");
+  std::ofstream(directory / "identity.tmp") << "ballast ide";
+  std::ofstream(directory / "LOCK") << "";
+  EXPECT_TRUE(DataDirectory::open(directory.path(), kCluster, NodeId(1)));
+}
+
+TEST(DataDirectory, an_identity_without_its_log_is_refused) {
+  const TemporaryDirectory directory;
+  {
+    ASSERT_TRUE(DataDirectory::open(directory.path(), kCluster, NodeId(1)));
+  }
+  std::filesystem::remove(directory / "log");
+  expect_error(DataDirectory::open(directory.path(), kCluster, NodeId(1)), Errc::kRefused,
+               "an identity but no 'log'");
+}
+
+TEST(DataDirectory, every_changed_byte_is_noticed) {
+  const TemporaryDirectory directory;
+  {
+    ASSERT_TRUE(DataDirectory::open(directory.path(), kCluster, NodeId(1)));
+  }
+  const std::string path = directory / "identity";
+  const auto size = std::filesystem::file_size(path);
+  for (uint64_t at = 0; at < size; ++at) {
+    flip_bit(path, at, 0);
+    expect_error(DataDirectory::open(directory.path(), kCluster, NodeId(1)), Errc::kCorrupt, path);
+    flip_bit(path, at, 0);
+  }
+  std::filesystem::resize_file(path, size - 1);
+  expect_error(DataDirectory::open(directory.path(), kCluster, NodeId(1)), Errc::kCorrupt, path);
+}
+
+}  // namespace
+}  // namespace ballast::storage

@@ -1,0 +1,106 @@
+// A process that is killed under load: what it acknowledged over a pipe is there afterwards.
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <random>
+
+#include "tests/unit/storage/log_testing.h"
+
+namespace ballast::storage {
+namespace {
+
+struct Acknowledged {
+  uint64_t index = 0;
+  uint64_t term = 0;
+};
+
+size_t payload_of(uint64_t index) { return index % 7 == 0 ? 150'000 : index * 37 % 9000; }
+
+// Appends until it is killed; some rounds replace the last entries under the next term.
+[[noreturn]] void append_forever(const std::string& directory, int pipe, uint64_t term) {
+  auto opened = open_segment_log(small_log(directory));
+  if (!opened) _exit(3);
+  LogStore& log = **opened;
+  uint64_t index = log.last().value();
+  if (index > 10) index -= term % 3;
+  const auto append_next = [&](std::optional<HardState> state) {
+    ++index;
+    const Acknowledged acknowledged{index, term};
+    log.append(state, {make_entry(index, term, payload_of(index))}, [=] {
+      if (::write(pipe, &acknowledged, sizeof acknowledged) != sizeof acknowledged) _exit(4);
+    });
+  };
+  append_next(HardState{Term(term), NodeId(term % 3 + 1)});
+  while (true) {
+    for (int i = 0; i < 8; ++i) append_next(std::nullopt);
+    const Index target(index - 4);
+    poll_until(log, [&] { return log.durable() >= target; });
+  }
+}
+
+TEST(LogCrash, acknowledged_entries_survive_kill_9) {
+  const TemporaryDirectory directory;
+  std::mt19937 random(7);
+  std::vector<uint64_t> terms;  // acknowledged, of index 1, 2, ...
+  for (uint64_t term = 1; term <= 15; ++term) {
+    int pipe[2];
+    ASSERT_EQ(::pipe(pipe), 0);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      ::close(pipe[0]);
+      append_forever(directory.path(), pipe[1], term);
+    }
+    ::close(pipe[1]);
+    Acknowledged acknowledged;
+    std::vector<Acknowledged> ledger;
+    const size_t target = 1 + random() % 200;
+    while (ledger.size() < target && ::read(pipe[0], &acknowledged, sizeof acknowledged) > 0)
+      ledger.push_back(acknowledged);
+    ::kill(child, SIGKILL);
+    while (::read(pipe[0], &acknowledged, sizeof acknowledged) == sizeof acknowledged)
+      ledger.push_back(acknowledged);
+    ::close(pipe[0]);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status)) << "the child ended by itself with " << WEXITSTATUS(status);
+    for (const Acknowledged& one : ledger) {
+      terms.resize(one.index - 1);
+      terms.push_back(one.term);
+    }
+
+    const auto log = open_log(small_log(directory.path()));
+    ASSERT_TRUE(log);
+    EXPECT_EQ(log->hard_state(), (HardState{Term(term), NodeId(term % 3 + 1)}));
+    const std::vector<Entry> entries = read_all(*log);
+    ASSERT_GE(entries.size(), terms.size());
+    for (size_t i = 0; i < entries.size(); ++i) {
+      if (i < terms.size()) ASSERT_EQ(entries[i].term, Term(terms[i])) << "index " << i + 1;
+      ASSERT_TRUE(entries[i] == make_entry(i + 1, entries[i].term.value(), payload_of(i + 1)));
+    }
+    // What was not acknowledged may be there too, and stays.
+    terms.clear();
+    for (const Entry& entry : entries) terms.push_back(entry.term.value());
+  }
+}
+
+// The limit gives a short write first, whose rest fails.
+void append_beyond_the_limit(const std::string& directory) {
+  const auto log = open_log(small_log(directory));
+  std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limit{24 * 4096, 24 * 4096};
+  ::setrlimit(RLIMIT_FSIZE, &limit);
+  append_and_wait(*log, {make_entry(1, 1, 50'000)});
+  append_and_wait(*log, {make_entry(2, 1, 200'000)});
+}
+
+TEST(LogCrash, a_failed_write_stops_the_process) {
+  const TemporaryDirectory directory;
+  EXPECT_DEATH(append_beyond_the_limit(directory.path()),
+               "cannot write '.*00000000000000000001.log': File too large; the process stops");
+  const auto log = open_log(small_log(directory.path()));
+  EXPECT_TRUE(read_all(*log) == std::vector<Entry>{make_entry(1, 1, 50'000)});
+}
+
+}  // namespace
+}  // namespace ballast::storage

@@ -1,0 +1,303 @@
+// The decision table of docs/formats/log_segment.md, row by row: a torn tail is cut off, anything
+// else is an error that names file and offset.
+#include <algorithm>
+
+#include "storage/log/hard_state_file.h"
+#include "storage/log/record.h"
+#include "storage/log/segment_file.h"
+#include "tests/unit/storage/log_testing.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr uint64_t kHeader = kSegmentHeaderBytes;
+
+// A log whose process was killed: closing marks how far it is durable, so the hard state from
+// before is put back.
+class KilledLog {
+ public:
+  explicit KilledLog(const std::vector<std::vector<Entry>>& batches) {
+    {
+      const auto log = open_log(small_log(directory_.path()));
+      hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
+      for (const auto& batch : batches) append_and_wait(*log, batch);
+    }
+    forget_durable_mark();
+  }
+
+  void forget_durable_mark() { write_at(directory_ / "hard_state", 0, hard_state_); }
+  std::string segment(uint64_t sequence = 1) const { return directory_ / segment_name(sequence); }
+  std::string operator/(const std::string& name) const { return directory_ / name; }
+  auto open() const { return open_segment_log(small_log(directory_.path())); }
+
+  // Opens it, and expects this many entries.
+  void expect_entries(const std::vector<Entry>& entries) const {
+    const auto log = open();
+    ASSERT_TRUE(log) << log.error().to_string();
+    EXPECT_TRUE(read_all(**log) == entries) << (*log)->last().value();
+  }
+  void expect_corrupt(uint64_t sequence, uint64_t offset, std::string_view why = "") const {
+    const auto log = open();
+    ASSERT_FALSE(log) << "opened with " << (*log)->last().value() << " entries";
+    EXPECT_EQ(log.error().code, Errc::kCorrupt) << log.error().message;
+    const std::string place = fmt::format("'{}' at offset {}:", segment(sequence), offset);
+    EXPECT_NE(log.error().message.find(place), std::string::npos) << log.error().message;
+    EXPECT_NE(log.error().message.find(why), std::string::npos) << log.error().message;
+  }
+
+ private:
+  TemporaryDirectory directory_;
+  std::string hard_state_;
+};
+
+// Not a comparison of strings: gtest would print and diff megabytes.
+size_t nonzero_bytes(const std::string& path, uint64_t offset, size_t size) {
+  const std::string bytes = read_at(path, offset, size);
+  return static_cast<size_t>(std::ranges::count_if(bytes, [](char c) { return c != 0; }));
+}
+
+std::string garbage(size_t size) { return std::string(pattern(99, size).text()); }
+
+TEST(LogDamage, a_torn_last_record_is_cut_off_wherever_it_tears) {
+  const std::vector<Entry> kept{make_entry(1, 1, 5000), make_entry(2, 1, 0)};
+  const Entry last = make_entry(3, 1, 7000);
+  KilledLog log({kept, {last}});
+  const uint64_t start = kHeader + 4096 + 8192 + 4096;
+  const size_t size = 4096 + 8192;
+  const std::string record = read_at(log.segment(), start, size);
+  for (const bool zeros : {true, false}) {
+    for (size_t cut = 0; cut < 4096 + 7000; cut += 512) {
+      log.forget_durable_mark();
+      const std::string rest = zeros ? std::string(size - cut, '\0') : garbage(size - cut);
+      write_at(log.segment(), start, record.substr(0, cut) + rest);
+      SCOPED_TRACE(fmt::format("cut at {}, zeros {}", cut, zeros));
+      log.expect_entries(kept);
+      EXPECT_EQ(nonzero_bytes(log.segment(), start, size), 0u)
+          << "it is erased, so that it can't come back";
+    }
+  }
+  log.forget_durable_mark();
+  write_at(log.segment(), start, record);
+  log.expect_entries({kept[0], kept[1], last});
+}
+
+TEST(LogDamage, a_log_goes_on_after_a_torn_tail) {
+  const std::vector<Entry> kept{make_entry(1, 1, 5000)};
+  KilledLog log({kept, {make_entry(2, 1, 100'000)}});
+  write_at(log.segment(), kHeader + 4096 + 8192 + 50'000, garbage(10'000));
+  {
+    const auto opened = log.open();
+    ASSERT_TRUE(opened);
+    append_and_wait(**opened, {make_entry(2, 2, 10)});
+  }
+  log.expect_entries({kept[0], make_entry(2, 2, 10)});
+}
+
+TEST(LogDamage, a_torn_batch_may_have_lost_its_first_record_only) {
+  const std::vector<Entry> kept{make_entry(1, 1, 100)};
+  std::vector<Entry> batch;
+  for (uint64_t i = 2; i <= 9; ++i) batch.push_back(make_entry(i, 1, 100));
+  KilledLog log({kept, batch});
+  const uint64_t start = kHeader + 8192;
+  write_at(log.segment(), start + 8192 * 3, std::string(4096, '\0'));
+  std::vector<Entry> whole = kept;
+  whole.insert(whole.end(), batch.begin(), batch.begin() + 3);
+  log.expect_entries(whole);
+  EXPECT_EQ(nonzero_bytes(log.segment(), start + 8192 * 3, 8192 * 6), 0u);
+}
+
+TEST(LogDamage, bit_flips_before_a_later_batch_are_rot) {
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 6; ++i) entries.push_back(make_entry(i, 1, 3000, 200));
+  KilledLog log({{entries[0]}, {entries[1]}, {entries[2], entries[3]}, {entries[4]}, {entries[5]}});
+  for (uint64_t record = 0; record < 5; ++record) {
+    const uint64_t start = kHeader + record * 8192;
+    // Magic, CRC, chain, term, length, entry header, payload.
+    for (const uint64_t at : {0, 5, 9, 57, 73, 150, 4096, 4096 + 2999}) {
+      SCOPED_TRACE(fmt::format("record {} at {}", record, at));
+      flip_bit(log.segment(), start + at);
+      log.expect_corrupt(1, start);
+      flip_bit(log.segment(), start + at);
+    }
+  }
+  log.expect_entries(entries);
+}
+
+TEST(LogDamage, a_hole_is_rot) {
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 4; ++i) entries.push_back(make_entry(i, 1, 3000));
+  KilledLog log({{entries[0]}, {entries[1]}, {entries[2]}, {entries[3]}});
+  write_at(log.segment(), kHeader + 8192, std::string(8192, '\0'));
+  log.expect_corrupt(1, kHeader + 8192, "magic");
+}
+
+TEST(LogDamage, a_record_that_was_written_for_another_place_is_rot) {
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 4; ++i) entries.push_back(make_entry(i, 1, 3000));
+  KilledLog log({{entries[0]}, {entries[1]}, {entries[2]}, {entries[3]}});
+  write_at(log.segment(), kHeader + 8192, read_at(log.segment(), kHeader, 8192));
+  log.expect_corrupt(1, kHeader + 8192, "another place");
+}
+
+TEST(LogDamage, a_record_of_another_chain_does_not_follow) {
+  const std::vector<std::vector<Entry>> batches{{make_entry(1, 1, 10)},
+                                                {make_entry(2, 1, 10)},
+                                                {make_entry(3, 1, 10)},
+                                                {make_entry(4, 1, 10)}};
+  KilledLog log(batches);
+  auto other = batches;
+  other[0] = {make_entry(1, 1, 20)};
+  const KilledLog stale(other);
+  write_at(log.segment(), kHeader + 8192, read_at(stale.segment(), kHeader + 8192, 8192));
+  log.expect_corrupt(1, kHeader + 8192, "does not follow");
+}
+
+TEST(LogDamage, the_last_batch_is_rot_if_it_is_known_to_have_been_durable) {
+  KilledLog log({{make_entry(1, 1, 10)}, {make_entry(2, 1, 10)}});
+  {
+    ASSERT_TRUE(log.open()) << "closing marks how far the log is durable";
+  }
+  {
+    const auto opened = log.open();
+    append_and_wait(**opened, {make_entry(3, 1, 10)});
+  }
+  flip_bit(log.segment(), kHeader + 2 * 8192 + 60);
+  log.expect_corrupt(1, kHeader + 2 * 8192, "CRC32C");
+  log.forget_durable_mark();
+  log.expect_entries({make_entry(1, 1, 10), make_entry(2, 1, 10)});
+}
+
+class RolledOver : public testing::Test {
+ protected:
+  static std::vector<std::vector<Entry>> batches() {
+    std::vector<std::vector<Entry>> all;
+    for (uint64_t i = 1; i <= 6; ++i) all.push_back({make_entry(i, 1, 4 << 20)});
+    all.push_back({make_entry(7, 1, 10)});
+    return all;  // entries 1 to 3 in the first segment, the others in the second
+  }
+  KilledLog log_{batches()};
+  static constexpr uint64_t kBig = 4096 + (4 << 20);
+};
+
+TEST_F(RolledOver, the_end_of_a_full_segment_is_rot) {
+  flip_bit(log_.segment(1), kHeader + 2 * kBig + 100'000);
+  log_.expect_corrupt(1, kHeader + 2 * kBig, "payload");
+}
+
+TEST_F(RolledOver, a_segment_header_with_later_batches_is_rot) {
+  flip_bit(log_.segment(2), 20);
+  log_.expect_corrupt(2, 0, "segment header");
+}
+
+TEST_F(RolledOver, a_torn_first_batch_leaves_the_segment_unused) {
+  // Header and record went in one write; the header is what is missing. The next segment is made
+  // only after that write.
+  std::filesystem::remove(log_.segment(3));
+  write_at(log_.segment(2), kHeader + kBig, std::string(2 * kBig + 8192, '\0'));
+  write_at(log_.segment(2), 0, std::string(4096, '\0'));
+  log_.expect_entries(
+      {make_entry(1, 1, 4 << 20), make_entry(2, 1, 4 << 20), make_entry(3, 1, 4 << 20)});
+  EXPECT_EQ(nonzero_bytes(log_.segment(2), kHeader, kBig), 0u);
+}
+
+TEST_F(RolledOver, a_segment_without_header_before_another_is_rot) {
+  {
+    append_and_wait(**log_.open(), {make_entry(8, 1, 4 << 20), make_entry(9, 1, 4 << 20)});
+  }
+  ASSERT_TRUE(std::filesystem::exists(log_.segment(3)));
+  log_.forget_durable_mark();
+  write_at(log_.segment(2), 0, std::string(4096, '\0'));
+  log_.expect_corrupt(2, 0, "magic");
+}
+
+TEST_F(RolledOver, a_torn_first_record_behind_its_header_is_cut_off) {
+  write_at(log_.segment(2), kHeader, std::string(3 * kBig + 8192, '\0'));
+  log_.expect_entries(
+      {make_entry(1, 1, 4 << 20), make_entry(2, 1, 4 << 20), make_entry(3, 1, 4 << 20)});
+}
+
+TEST_F(RolledOver, a_missing_segment_is_an_error) {
+  std::filesystem::remove(log_.segment(1));
+  const auto log = log_.open();
+  ASSERT_FALSE(log);
+  EXPECT_EQ(log.error().code, Errc::kCorrupt);
+  EXPECT_NE(log.error().message.find(log_.segment(1)), std::string::npos);
+}
+
+TEST_F(RolledOver, a_segment_that_was_cut_off_is_an_error) {
+  std::filesystem::resize_file(log_.segment(2), kHeader + 8192);
+  log_.expect_corrupt(2, 0);
+}
+
+TEST(LogDamage, one_damaged_hard_state_is_restored_from_the_other) {
+  for (const uint64_t slot : {0, 1}) {
+    const TemporaryDirectory directory;
+    const HardState state{Term(9), NodeId(4)};
+    {
+      append_and_wait(*open_log(small_log(directory.path())), {}, state);
+    }
+    const std::string path = directory / "hard_state";
+    const std::string good = read_at(path, 0, 2 * kHardStateSlotBytes);
+    flip_bit(path, slot * kHardStateSlotBytes + 33);
+    EXPECT_EQ(open_log(small_log(directory.path()))->hard_state(), state);
+    EXPECT_EQ(read_at(path, 0, 2 * kHardStateSlotBytes), good) << "repaired";
+  }
+}
+
+TEST(LogDamage, the_newer_hard_state_holds) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "hard_state";
+  std::string old;
+  {
+    const auto log = open_log(small_log(directory.path()));
+    append_and_wait(*log, {}, HardState{Term(1), NodeId(1)});
+    old = read_at(path, 0, kHardStateSlotBytes);
+    append_and_wait(*log, {}, HardState{Term(2), NodeId(0)});
+  }
+  write_at(path, kHardStateSlotBytes, old);
+  EXPECT_EQ(open_log(small_log(directory.path()))->hard_state(), (HardState{Term(2), NodeId(0)}));
+}
+
+TEST(LogDamage, two_damaged_hard_states_are_an_error) {
+  const TemporaryDirectory directory;
+  {
+    append_and_wait(*open_log(small_log(directory.path())), {}, HardState{Term(9), NodeId(4)});
+  }
+  flip_bit(directory / "hard_state", 33);
+  flip_bit(directory / "hard_state", kHardStateSlotBytes + 41);
+  const auto log = open_segment_log(small_log(directory.path()));
+  ASSERT_FALSE(log);
+  EXPECT_EQ(log.error().code, Errc::kCorrupt);
+  EXPECT_NE(log.error().message.find("term and vote"), std::string::npos);
+}
+
+TEST(LogDamage, entries_without_a_hard_state_are_an_error) {
+  const TemporaryDirectory directory;
+  {
+    append_and_wait(*open_log(small_log(directory.path())), {make_entry(1, 1, 10)});
+  }
+  std::filesystem::remove(directory / "hard_state");
+  const auto log = open_segment_log(small_log(directory.path()));
+  ASSERT_FALSE(log);
+  EXPECT_EQ(log.error().code, Errc::kCorrupt);
+}
+
+TEST(LogDamage, a_read_notices_rot_and_names_the_place) {
+  const TemporaryDirectory directory;
+  const auto log = open_log(small_log(directory.path()));
+  append_and_wait(*log, {make_entry(1, 1, 5000), make_entry(2, 1, 5000)});
+  const uint64_t second = kHeader + 4096 + 8192;
+  for (const uint64_t at : {10, 130, 4096 + 77}) {
+    flip_bit(directory / segment_name(1), second + at);
+    const auto entries = (*log->prepare_read(Index(1), Index(2)))->run();
+    ASSERT_FALSE(entries);
+    EXPECT_EQ(entries.error().code, Errc::kCorrupt);
+    EXPECT_NE(entries.error().message.find(fmt::format("at offset {}", second)), std::string::npos)
+        << entries.error().message;
+    flip_bit(directory / segment_name(1), second + at);
+  }
+  EXPECT_EQ(read_all(*log).size(), 2u);
+}
+
+}  // namespace
+}  // namespace ballast::storage

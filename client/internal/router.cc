@@ -13,7 +13,8 @@ constexpr milliseconds kPauseMax{200};
 
 // For requests that are safe to repeat, a lost answer is a reason to ask again.
 bool worth_repeating(Errc code) {
-  return retryable(code) || code == Errc::kUnknownOutcome || code == Errc::kDeadline;
+  return retryable(code) || code == Errc::kUnknownOutcome || code == Errc::kDeadline ||
+         code == Errc::kAckNotReached;
 }
 
 }  // namespace
@@ -82,39 +83,39 @@ size_t Router::leader_position() const {
   return next_ % channels_.size();
 }
 
+// Learns from a refusal; true if it names somebody new, who can be asked at once.
+bool Router::learn(const Error& error, size_t asked) {
+  // The primary is the right one, but busy, or a voter lags behind it.
+  if (error.code == Errc::kOverloaded || error.code == Errc::kAckNotReached) return false;
+  const uint64_t before = leader_;
+  leader_ = error.code == Errc::kNotLeader ? channel(asked).leader_hint() : 0;
+  next_ = asked + 1;
+  return leader_ != 0 && leader_ != before;
+}
+
 asio::awaitable<Result<Response>> Router::at_leader(pb::Request request, Bytes payload,
                                                     std::optional<uint32_t> payload_crc,
                                                     Clock::time_point deadline) {
   bool maybe_done = false;
   Error last{Errc::kUnavailable, "no time left"};
-  for (int failures = 0; Clock::now() < deadline;) {
+  for (size_t failures = 0; Clock::now() < deadline;) {
     const size_t position = leader_position();
-    Channel& target = channel(position);
-    Result<Response> response = co_await target.call(pb::Request(request), Bytes(payload),
-                                                     payload_crc, attempt_deadline(deadline));
+    Result<Response> response = co_await channel(position).call(
+        pb::Request(request), Bytes(payload), payload_crc, attempt_deadline(deadline));
     if (response) co_return response;
-    last = response.error();
-    if (!worth_repeating(last.code)) break;
-    if (last.code == Errc::kUnknownOutcome || last.code == Errc::kDeadline) maybe_done = true;
-    const uint64_t before = leader_;
-    leader_ = last.code == Errc::kNotLeader ? target.leader_hint() : 0;
-    if (last.code == Errc::kOverloaded) leader_ = before;
-    // A hint that names somebody else is followed at once; else the next member's turn comes, and
-    // after each round of them a pause.
-    const bool new_hint = leader_ != 0 && leader_ != before;
-    if (!new_hint) {
-      next_ = position + 1;
-      ++failures;
-      const int rounds = failures / static_cast<int>(channels_.size());
-      const bool whole_round = failures % static_cast<int>(channels_.size()) == 0;
-      if ((whole_round || leader_ != 0) && !co_await pause(rounds, deadline)) break;
-    }
+    last = std::move(response).error();
+    if (!worth_repeating(last.code)) co_return std::unexpected(std::move(last));
+    maybe_done |= last.code == Errc::kUnknownOutcome || last.code == Errc::kDeadline;
+    if (learn(last, position)) continue;
+    // After each round of the members, or before the same one is asked again, a pause.
+    const bool whole_round = ++failures % channels_.size() == 0;
+    const int rounds = static_cast<int>(failures / channels_.size());
+    if ((whole_round || leader_ != 0) && !co_await pause(rounds, deadline)) break;
   }
-  const bool definite = !worth_repeating(last.code);
-  if (maybe_done && !definite)
+  if (last.code == Errc::kAckNotReached) co_return std::unexpected(std::move(last));
+  if (maybe_done)
     co_return fail(Errc::kUnknownOutcome, "the deadline passed without an answer: {}",
                    last.message);
-  if (definite) co_return std::unexpected(last);
   co_return fail(Errc::kUnavailable, "no primary took the request before the deadline: {}",
                  last.message);
 }

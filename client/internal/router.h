@@ -45,6 +45,7 @@ class Router {
   asio::awaitable<bool> pause(int round, Clock::time_point deadline);
   Channel& channel(size_t position) { return *channels_[position]; }
   size_t leader_position() const;
+  bool learn(const Error& error, size_t asked);
   Clock::time_point attempt_deadline(Clock::time_point deadline) const;
 
   asio::any_io_executor executor_;

@@ -132,18 +132,28 @@ asio::awaitable<void> Listener::serve_client(std::shared_ptr<net::Connection> co
     }
     ++*under_way;
     ++requests_;
+    payload_bytes_ += frame->payload.size();
     spawn(answer(connection, *std::move(frame), under_way, finished));
-    // Not reading on is how a client that asks too much at once is slowed down.
-    while (*under_way >= limits::kRequestsPerConnectionMax && !connection->closed())
-      co_await finished->wait_until(Clock::time_point::max());
+    co_await admit(connection, *under_way, *finished);
   }
   // Answers may still be on their way; a client that has gone closes the connection itself.
   while (*under_way > 0) co_await finished->wait_until(Clock::time_point::max());
 }
 
+// Not reading on is how clients that ask too much at once are slowed down: each by the number of
+// its requests, all together by the bytes that they bring.
+asio::awaitable<void> Listener::admit(const std::shared_ptr<net::Connection>& connection,
+                                      const size_t& under_way, net::Signal& finished) {
+  while (under_way >= limits::kRequestsPerConnectionMax && !connection->closed())
+    co_await finished.wait_until(Clock::time_point::max());
+  while (payload_bytes_ >= limits::kReceiveBytesMax && !connection->closed())
+    co_await ended_signal_.wait_until(Clock::time_point::max());
+}
+
 asio::awaitable<void> Listener::answer(std::shared_ptr<net::Connection> connection,
                                        wire::Frame frame, std::shared_ptr<size_t> under_way,
                                        std::shared_ptr<net::Signal> finished) {
+  const size_t payload_bytes = frame.payload.size();
   pb::Request request;
   Answer answer;
   if (net::parse_frame(frame, request)) {
@@ -162,6 +172,7 @@ asio::awaitable<void> Listener::answer(std::shared_ptr<net::Connection> connecti
     connection->close();
   --*under_way;
   --requests_;
+  payload_bytes_ -= payload_bytes;
   finished->notify();
   ended_signal_.notify();
 }

@@ -29,6 +29,8 @@ class Listener {
   asio::awaitable<void> accept_loop();
   asio::awaitable<void> serve(tcp::socket socket);
   asio::awaitable<void> serve_client(std::shared_ptr<net::Connection> connection);
+  asio::awaitable<void> admit(const std::shared_ptr<net::Connection>& connection,
+                              const size_t& under_way, net::Signal& finished);
   asio::awaitable<void> answer(std::shared_ptr<net::Connection> connection, wire::Frame frame,
                                std::shared_ptr<size_t> under_way,
                                std::shared_ptr<net::Signal> finished);
@@ -41,7 +43,8 @@ class Listener {
   tcp::acceptor acceptor_;
   std::map<uint64_t, std::weak_ptr<net::Connection>> connections_;
   uint64_t accepted_ = 0;
-  size_t requests_ = 0;
+  size_t requests_ = 0;       // under way, of all connections
+  size_t payload_bytes_ = 0;  // that they carry
   int running_ = 0;
   bool closing_ = false;
   net::Signal ended_signal_;

@@ -135,7 +135,10 @@ asio::awaitable<Result<Node::Draft>> Service::block_draft(pb::BlockRef reference
                    "the block's SHA-256 is {}, not {} as its reference says", actual.brief(),
                    digest.brief());
   pb::BlockEntry entry;
-  *entry.mutable_block() = std::move(reference);
+  // Field by field: whatever else the client's message carries stays out of the log.
+  entry.mutable_block()->set_digest(std::string(digest.text()));
+  entry.mutable_block()->set_length(static_cast<uint32_t>(payload.size()));
+  entry.mutable_block()->set_crc32c(payload_crc);
   entry.set_time_ms(wall_clock_ms());
   entry.set_lease_ms(static_cast<uint64_t>(milliseconds(limits::kUploadLease).count()));
   co_return Node::Draft{.kind = EntryKind::kBlock,

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "proto/base/crc32c.h"
@@ -18,8 +19,7 @@ using client::ReadLevel;
 using namespace std::chrono_literals;
 
 bool same(const client::Tensor& tensor, const std::vector<float>& values) {
-  return tensor.data.size() == values.size() * sizeof(float) &&
-         std::memcmp(tensor.data.data(), values.data(), tensor.data.size()) == 0;
+  return std::ranges::equal(tensor.data, std::as_bytes(std::span(values)));
 }
 
 client::TensorSource source_of(std::string name, const std::vector<float>& values) {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -41,11 +42,26 @@ RunningCluster::RunningCluster(unsigned nodes) {
 
 RunningCluster::~RunningCluster() {
   for (const kvctl::LocalNode& node : cluster_->nodes()) {
-    if (::testing::Test::HasFailure())
-      fprintf(stderr, "%s: %s\n", node.name.c_str(), cluster_->last_log_line(node).c_str());
     if (cluster_->running(node)) static_cast<void>(cluster_->kill(node));
+    expect_clean_log(node);
   }
   std::filesystem::remove_all(dir_);
+}
+
+// A node that stopped itself, or that a sanitizer stopped, fails the test whatever else it saw.
+void RunningCluster::expect_clean_log(const kvctl::LocalNode& node) {
+  std::ifstream log(cluster_->log_path(node));
+  std::string all, line;
+  bool clean = true;
+  while (std::getline(log, line)) {
+    clean &= line.find("check failed") == std::string::npos &&
+             line.find("Sanitizer") == std::string::npos &&
+             line.find("runtime error") == std::string::npos;
+    all += line + "\n";
+  }
+  if (!clean || ::testing::Test::HasFailure())
+    fprintf(stderr, "%s:\n%s", node.name.c_str(), all.c_str());
+  EXPECT_TRUE(clean) << node.name << " was stopped by a check or a sanitizer";
 }
 
 client::Client RunningCluster::connect(client::Options options) {

@@ -37,6 +37,8 @@ class RunningCluster {
   static bool eventually(const std::function<bool()>& condition);
 
  private:
+  void expect_clean_log(const kvctl::LocalNode& node);
+
   std::filesystem::path dir_;
   std::optional<kvctl::LocalCluster> cluster_;
 };

@@ -1,5 +1,6 @@
 // What is applied may be lost up to the last flush; the log replays it, to the same rows.
 #include <filesystem>
+#include <map>
 #include <random>
 
 #include "storage/kv/apply.h"
@@ -60,11 +61,27 @@ std::string apply_in_batches(StateMachine& machine, std::span<const Entry> entri
 }
 
 // RocksDB removes files that nothing needs any more in the background; those may be left out.
+std::map<std::string, uintmax_t> listing(const std::string& directory) {
+  std::map<std::string, uintmax_t> files;
+  for (const auto& file : std::filesystem::directory_iterator(directory)) {
+    std::error_code gone;
+    files[file.path().filename()] = std::filesystem::file_size(file.path(), gone);
+  }
+  return files;
+}
+
+// RocksDB works in the background: a copy is what a crash leaves only if nothing changed while it
+// was made.
 void copy_files(const std::string& from, const std::string& to) {
-  std::error_code gone;
-  for (const auto& file : std::filesystem::directory_iterator(from))
-    std::filesystem::copy_file(file.path(), std::filesystem::path(to) / file.path().filename(),
-                               gone);
+  for (bool whole = false; !whole;) {
+    const auto before = listing(from);
+    for (const auto& [name, size] : listing(to)) std::filesystem::remove(to + "/" + name);
+    for (const auto& [name, size] : before) {
+      std::error_code gone;
+      std::filesystem::copy_file(from + "/" + name, to + "/" + name, gone);
+    }
+    whole = listing(from) == before;
+  }
 }
 
 TEST(StateDeterminism, batch_boundaries_make_no_difference) {

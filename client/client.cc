@@ -206,7 +206,6 @@ Result<StoredKey> Client::stat(const std::string& key, const ReadOptions& option
 Result<Tensor> Client::get(const std::string& key, const ReadOptions& options) {
   BALLAST_TRY(const StoredKey stored, stat(key, options));
   Tensor tensor{.dtype = options.as.value_or(stored.tensor.dtype), .shape = stored.tensor.shape};
-  tensor.data.reserve(stored.tensor.values() * quant::dtype_bytes(tensor.dtype));
   BALLAST_TRY_STATUS(read(stored.tensor, options, [&](std::span<const std::byte> piece) -> Status {
     tensor.data.insert(tensor.data.end(), piece.begin(), piece.end());
     return {};
@@ -234,9 +233,8 @@ Status Client::list(const std::string& prefix, ReadLevel level,
     BALLAST_TRY(const Response response, engine.at_any(std::move(request), engine.deadline({})));
     const pb::ListKeysReply& page = response.reply.list_keys();
     for (const pb::KeySummary& wire : page.keys()) {
-      BALLAST_TRY(const KeySummary summary, from_wire(wire));
-      BALLAST_TRY_STATUS(each(summary));
-      after = summary.key;
+      BALLAST_TRY_STATUS(each(from_wire(wire)));
+      after = wire.key();
     }
     more = page.more() && !page.keys().empty();
   }

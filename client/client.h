@@ -156,6 +156,7 @@ struct KeySummary {
   std::vector<uint64_t> shape;
   CodecSpec codec;
   uint64_t encoded_bytes = 0;
+  bool known = true;  // false: its dtype or codec is one that this version does not know
 };
 struct ModelSummary {
   std::string model;

@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <csignal>
@@ -38,6 +39,14 @@ void set_up_memory() {
   ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 128 << 20);
   ::mallopt(M_ARENA_MAX, 4);
+}
+
+// As many descriptors as the system allows: connections and RocksDB's files share them.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 void set_up_logging(const std::string& level) {
@@ -167,6 +176,7 @@ int main_checked(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
   set_up_memory();
+  raise_descriptor_limit();
   set_up_logging(level);
   auto config = load_config(path);
   if (!config) return report(config.error());

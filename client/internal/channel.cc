@@ -1,5 +1,7 @@
 #include "client/internal/channel.h"
 
+#include "proto/base/limits.h"
+
 namespace ballast::client {
 namespace {
 
@@ -7,6 +9,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kConnectTimeout{1000};
 constexpr milliseconds kDownTime{100};
+constexpr size_t kDeadlineBytes = 16;  // what the deadline adds to a request, at most
 
 }  // namespace
 
@@ -107,6 +110,9 @@ asio::awaitable<Result<Response>> Channel::call(pb::Request request, Bytes paylo
                                                 std::optional<uint32_t> payload_crc,
                                                 Clock::time_point deadline) {
   const auto self = shared_from_this();
+  if (request.ByteSizeLong() + kDeadlineBytes > limits::kFrameHeaderBytesMax)
+    co_return fail(Errc::kInvalidArgument, "a request of {} bytes; the limit is {}",
+                   request.ByteSizeLong(), limits::kFrameHeaderBytesMax);
   BALLAST_CO_TRY_STATUS(co_await ensure_connected(deadline));
   const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
   if (left <= milliseconds(0))

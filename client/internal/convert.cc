@@ -110,13 +110,16 @@ Result<StoredTensor> from_wire(const pb::Tensor& wire) {
   return tensor;
 }
 
-Result<KeySummary> from_wire(const pb::KeySummary& wire) {
-  KeySummary summary{.key = wire.key(), .revision = wire.revision()};
-  BALLAST_TRY(summary.dtype, quant::dtype_from_number(wire.dtype()));
-  summary.shape.assign(wire.shape().begin(), wire.shape().end());
-  BALLAST_TRY(summary.codec,
-              quant::codec_from_numbers(wire.codec().id(), wire.codec().group_size()));
-  summary.encoded_bytes = wire.encoded_bytes();
+KeySummary from_wire(const pb::KeySummary& wire) {
+  KeySummary summary{.key = wire.key(),
+                     .revision = wire.revision(),
+                     .shape = {wire.shape().begin(), wire.shape().end()},
+                     .encoded_bytes = wire.encoded_bytes()};
+  const auto dtype = quant::dtype_from_number(wire.dtype());
+  const auto codec = quant::codec_from_numbers(wire.codec().id(), wire.codec().group_size());
+  summary.known = dtype && codec;
+  if (dtype) summary.dtype = *dtype;
+  if (codec) summary.codec = *codec;
   return summary;
 }
 

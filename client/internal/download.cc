@@ -100,8 +100,8 @@ Status read_tensor(Engine& engine, const StoredTensor& tensor, DType as,
                    const std::function<Status(std::span<const std::byte>)>& sink) {
   BALLAST_TRY(const std::vector<Piece> pieces, plan(engine, tensor));
   const uint64_t decoded = std::max<uint64_t>(1, tensor.values_per_block * quant::dtype_bytes(as));
-  const size_t window = std::clamp<size_t>(kReadBytesMax / (decoded + limits::kBlockBytesTarget), 2,
-                                           engine.options().window_blocks);
+  const size_t fitting = kReadBytesMax / (decoded + limits::kBlockBytesTarget);
+  const size_t window = std::max<size_t>(1, std::min(fitting, engine.options().window_blocks));
   ReadAhead ahead(engine, as);
   size_t started = 0;
   for (size_t done = 0; done < pieces.size(); ++done) {

@@ -129,18 +129,18 @@ Status list(const Context& context, const ListArguments& arguments) {
       .rows = {}};
   BALLAST_TRY_STATUS(
       client.list(arguments.prefix, read, [&](const client::KeySummary& key) -> Status {
-        const std::string dtype(quant::dtype_name(key.dtype));
+        const std::string dtype(key.known ? quant::dtype_name(key.dtype) : "?");
+        const std::string codec = key.known ? quant::codec_name(key.codec) : "?";
         if (context.json)
           keys.push_back({{"key", key.key},
                           {"revision", key.revision},
                           {"dtype", dtype},
                           {"shape", key.shape},
-                          {"codec", quant::codec_name(key.codec)},
+                          {"codec", codec},
                           {"encoded_bytes", key.encoded_bytes}});
         else
           table.rows.push_back({"key", key.key, std::to_string(key.revision), "-", dtype,
-                                shape_text(key.shape), quant::codec_name(key.codec),
-                                human_bytes(key.encoded_bytes)});
+                                shape_text(key.shape), codec, human_bytes(key.encoded_bytes)});
         return {};
       }));
   BALLAST_TRY_STATUS(
@@ -172,14 +172,13 @@ struct RemoveArguments {
 // versions are removed one by one.
 Result<client::Receipt> remove_key(client::Client& client, const Reference& reference,
                                    client::Ack ack) {
-  const auto key = client.stat(reference.name, {});
-  if (key) return client.remove(reference.name, ack);
-  if (key.error().code != Errc::kNotFound) return std::unexpected(key.error());
+  auto removed = client.remove(reference.name, ack);
+  if (removed || removed.error().code != Errc::kNotFound) return removed;
   const auto model = client.version(reference, ReadLevel::kLinearizable);
   if (model)
     return fail(Errc::kRefused, "'{}' is a model; remove its versions one by one: kvctl rm {}@{}",
                 reference.name, reference.name, model->version);
-  return std::unexpected(key.error());
+  return removed;
 }
 
 Status remove(const Context& context, const RemoveArguments& arguments) {

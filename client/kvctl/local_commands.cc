@@ -81,9 +81,25 @@ std::string not_ready(const Result<ClusterStatus>& status) {
   return status->leader() == nullptr ? "no leader is elected" : std::string();
 }
 
-Result<ClusterStatus> wait_ready(LocalCluster& cluster, milliseconds patience) {
+// Starts the nodes that do not run and have not been started here yet.
+Status start_missing(LocalCluster& cluster, const std::filesystem::path& ballastd,
+                     std::vector<LocalNode>& started) {
+  for (const LocalNode& node : cluster.nodes()) {
+    const bool tried = std::ranges::find(started, node.id, &LocalNode::id) != started.end();
+    if (tried || cluster.running(node)) continue;
+    BALLAST_TRY_STATUS(cluster.start(node, ballastd));
+    started.push_back(node);
+  }
+  return {};
+}
+
+// Starts what does not run and waits until every node answers and one leads. A process that was
+// dying when it was first looked at is started, too, once it is gone.
+Result<ClusterStatus> start_all(LocalCluster& cluster, const std::filesystem::path& ballastd,
+                                milliseconds patience, std::vector<LocalNode>& started) {
   const auto deadline = Clock::now() + patience;
   for (;;) {
+    BALLAST_TRY_STATUS(start_missing(cluster, ballastd, started));
     BALLAST_TRY_STATUS(cluster.check_started());
     auto status = ask(cluster);
     if (!status && status.error().code == Errc::kRefused) return status;
@@ -95,16 +111,6 @@ Result<ClusterStatus> wait_ready(LocalCluster& cluster, milliseconds patience) {
     }
     std::this_thread::sleep_for(kPollEvery);
   }
-}
-
-Result<ClusterStatus> start_all(LocalCluster& cluster, const std::filesystem::path& ballastd,
-                                milliseconds patience, std::vector<LocalNode>& started) {
-  for (const LocalNode& node : cluster.nodes()) {
-    if (cluster.running(node)) continue;
-    BALLAST_TRY_STATUS(cluster.start(node, ballastd));
-    started.push_back(node);
-  }
-  return wait_ready(cluster, patience);
 }
 
 const client::NodeStatus* find_status(const std::optional<ClusterStatus>& status, uint64_t id) {

@@ -13,7 +13,9 @@ inline constexpr size_t kMiB = 1024 * kKiB;
 // Names and shapes
 inline constexpr size_t kKeyBytesMax = 1024;
 inline constexpr size_t kTensorRankMax = 16;
+inline constexpr uint64_t kTensorValuesMax = uint64_t{1} << 48;
 inline constexpr size_t kTensorsPerVersionMax = 1'000'000;
+inline constexpr size_t kBlocksPerCommitMax = 1'000'000;  // block references that a commit adds
 inline constexpr size_t kMetadataBytesMax = 1 * kMiB;
 inline constexpr size_t kAliasHistoryMax = 64;
 
@@ -38,6 +40,9 @@ inline constexpr size_t kUncommittedBytesMax = 256 * kMiB;  // per group
 inline constexpr size_t kReceiveBytesMax = 256 * kMiB;      // per node
 inline constexpr size_t kConnectionsMax = 1024;             // per node
 inline constexpr size_t kRequestsPerConnectionMax = 64;
+inline constexpr size_t kReplyBytesMax = 192 * kMiB;  // blocks on their way to clients, per node
+inline constexpr size_t kErrorMessageBytesMax = 1000;
+inline constexpr size_t kDamagedReportedMax = 1000;      // blocks in one reply
 inline constexpr size_t kSendQueueBytesMax = 64 * kMiB;  // per connection
 inline constexpr size_t kApplyBatchBytesMax = 16 * kMiB;
 inline constexpr size_t kSessionsMax = 65'536;
@@ -58,6 +63,7 @@ static_assert(kInflightBytesMax <= kUncommittedBytesMax);
 static_assert(kInlineBlocksMax * 48 < kEntryHeaderBytesMax);
 static_assert(kDigestsPerQueryMax * 34 < kFrameHeaderBytesMax);
 static_assert(kListPageBytesMax < kFrameHeaderBytesMax);
+static_assert(kDamagedReportedMax * 34 < kFrameHeaderBytesMax);
 static_assert(kHeartbeatTicks * 3 < kElectionTicksMin);
 static_assert(kRequestDeadlineMax < kSessionLease, "a retry must find the session it began with");
 static_assert(kRequestDeadlineMax <= kUploadLease);

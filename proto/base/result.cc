@@ -1,5 +1,7 @@
 #include "proto/base/result.h"
 
+#include "proto/base/limits.h"
+
 namespace ballast {
 
 std::string_view errc_name(Errc code) {
@@ -26,6 +28,17 @@ std::string_view errc_name(Errc code) {
 bool retryable(Errc code) {
   return code == Errc::kNotLeader || code == Errc::kOverloaded || code == Errc::kUnavailable ||
          code == Errc::kTooStale;
+}
+
+std::string shortened(std::string message) {
+  size_t end = limits::kErrorMessageBytesMax;
+  if (message.size() <= end) return message;
+  const auto continues = [&](size_t at) {
+    return (static_cast<unsigned char>(message[at]) & 0xC0) == 0x80;
+  };
+  while (end > 0 && continues(end)) --end;
+  message.resize(end);
+  return message + " ...";
 }
 
 std::string Error::to_string() const { return fmt::format("{}: {}", errc_name(code), message); }

@@ -38,6 +38,10 @@ std::string_view errc_name(Errc code);
 // because nothing has happened.
 bool retryable(Errc code);
 
+// At most limits::kErrorMessageBytesMax bytes of a message, cut between characters of UTF-8:
+// messages quote names that others chose, and replies and rows have limits.
+std::string shortened(std::string message);
+
 struct Error {
   Errc code = Errc::kInternal;
   std::string message;

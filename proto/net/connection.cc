@@ -18,6 +18,11 @@ constexpr auto kWatchdogPeriod = std::chrono::milliseconds(50);
 constexpr size_t kGatherFrames = 32;
 constexpr size_t kGatherBytes = 4 * limits::kMiB;
 
+// What a transfer may take: ten seconds, and the time that 100 KiB/s need.
+Clock::duration transfer_time(size_t bytes) {
+  return kStallLimit + std::chrono::milliseconds(bytes / 100);
+}
+
 void set_options(tcp::socket& socket) {
   error_code ignored;  // an option that the system lacks costs latency, not correctness
   socket.set_option(tcp::no_delay(true), ignored);
@@ -185,7 +190,7 @@ asio::awaitable<void> Connection::write_loop() {
       continue;
     }
     const size_t frames = gather(buffers, headers);
-    write_deadline_ = Clock::now() + kStallLimit;
+    write_deadline_ = Clock::now() + transfer_time(asio::buffer_size(buffers));
     auto [error, written] = co_await asio::async_write(socket_, buffers, kToken);
     write_deadline_ = Clock::time_point::max();
     for (size_t i = 0; i < frames; ++i) {
@@ -220,19 +225,23 @@ asio::awaitable<Status> Connection::read_exactly(std::byte* data, size_t size) {
   co_return fail(Errc::kUnavailable, "the connection to {} broke: {}", peer_, error.message());
 }
 
-asio::awaitable<Result<wire::Frame>> Connection::receive(Clock::time_point deadline) {
+asio::awaitable<Result<wire::Frame>> Connection::receive(Clock::time_point deadline,
+                                                         size_t payload_max) {
   const auto self = shared_from_this();
   std::array<std::byte, wire::kFrameHeaderBytes> raw;
   read_deadline_ = deadline;
   BALLAST_CO_TRY_STATUS(co_await read_exactly(raw.data(), raw.size()));
   auto header = wire::decode_frame_header(raw);
+  if (header && header->payload_bytes > payload_max)
+    header = fail(Errc::kInvalidArgument, "a payload of {} bytes where at most {} are allowed",
+                  header->payload_bytes, payload_max);
   if (!header) {
     close();
     co_return fail_within(std::move(header).error(), "from {}", peer_);
   }
   wire::Frame frame{.header = *header};
   MutableBytes message(frame.header.message_bytes), payload(frame.header.payload_bytes);
-  read_deadline_ = Clock::now() + kStallLimit;
+  read_deadline_ = Clock::now() + transfer_time(message.size() + payload.size());
   std::array<asio::mutable_buffer, 2> buffers = {asio::buffer(message.data(), message.size()),
                                                  asio::buffer(payload.data(), payload.size())};
   auto [error, got] = co_await asio::async_read(socket_, buffers, kToken);

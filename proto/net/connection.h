@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "proto/base/limits.h"
 #include "proto/base/result.h"
 #include "proto/net/asio.h"
 #include "proto/net/event.h"
@@ -68,9 +69,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Waits until less than `bytes` are queued. False if closed or late.
   asio::awaitable<bool> drained(size_t bytes, Clock::time_point deadline);
 
-  // The next frame. The first byte may take until `deadline`; the rest of the frame must keep
-  // coming. Errors: kUnavailable (closed by the peer), kDeadline, kCorrupt, kRefused.
-  asio::awaitable<Result<wire::Frame>> receive(Clock::time_point deadline);
+  // The next frame. The first byte may take until `deadline`; the rest of the frame must come at
+  // 100 KiB/s at least. Errors: kUnavailable (closed by the peer), kDeadline, kCorrupt, kRefused,
+  // kInvalidArgument (a payload over `payload_max`, before memory is taken for it).
+  asio::awaitable<Result<wire::Frame>> receive(Clock::time_point deadline,
+                                               size_t payload_max = limits::kFramePayloadBytesMax);
 
   void close();
   bool closed() const { return closed_; }

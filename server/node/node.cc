@@ -158,6 +158,7 @@ void Node::wake() {
 void Node::process_ready() {
   raft::Ready ready = core_.ready();
   if (ready.ticket != 0) store(ready);
+  if (!ready.entries.empty() && core_.role() != raft::Role::kLeader) fail_lost_waiters();
   incoming_.clear();
   for (raft::Message& message : ready.messages) sender_->send(std::move(message));
   note_leadership();
@@ -290,6 +291,20 @@ asio::awaitable<void> Node::apply_loop() {
   }
 }
 
+// Another primary's entries replaced some of ours: those can't be committed any more, since its
+// log, which is up to date, does not have them. Nobody needs to wait for the index to be applied.
+void Node::fail_lost_waiters() {
+  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
+    if (core_.term_at(waiter->first) == waiter->second.term) {
+      ++waiter;
+      continue;
+    }
+    waiter->second.promise->set(
+        fail(Errc::kUnavailable, "another primary took over before this write was replicated"));
+    waiter = waiters_.erase(waiter);
+  }
+}
+
 void Node::complete_waiters(std::span<const Entry> entries,
                             std::span<const pb::ApplyResult> results) {
   for (size_t i = 0; i < entries.size(); ++i) {
@@ -382,8 +397,9 @@ asio::awaitable<Result<pb::AckLevel>> Node::wait(pb::Token token, pb::AckLevel a
                                                  Clock::time_point deadline) {
   const Index index(token.index());
   const Term term(token.term());
-  if (core_.role() != raft::Role::kLeader)
-    co_return fail(Errc::kNotLeader, "this node is not the primary");
+  // Only a primary that has committed an entry of its own term knows what became of all others.
+  if (!core_.ready_to_serve() || term > core_.term())
+    co_return fail(Errc::kNotLeader, "this node can't tell: it is not the primary, or not yet");
   if (index > core_.last() || core_.term_at(index) != term)
     co_return fail(Errc::kConflict,
                    "the write at index {} of term {} was lost: another primary took over", index,

@@ -109,6 +109,7 @@ class Node {
   asio::awaitable<void> apply_loop();
   asio::awaitable<std::vector<Entry>> next_batch();
   asio::awaitable<std::vector<Entry>> read_log(Index first, Index last);
+  void fail_lost_waiters();
   void complete_waiters(std::span<const Entry> entries, std::span<const pb::ApplyResult> results);
   asio::awaitable<Result<pb::ApplyResult>> wait_applied(Index index, Term term,
                                                         Clock::time_point deadline);

@@ -84,7 +84,10 @@ bool Progress::heartbeat_answered(Index last) {
 }
 
 void Progress::lost() {
-  become_probe();
+  // A follower that is probed already has not said what it has, and match is 0 in a new leader's
+  // first moments: starting over from match would send it the whole log again.
+  if (!probing_) become_probe();
+  inflight_.clear();
   // The probe waits for the first heartbeat that is answered, instead of going into the void.
   probe_sent_ = true;
   lost_ = true;

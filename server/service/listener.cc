@@ -11,7 +11,8 @@ namespace {
 constexpr auto kGreetingTimeout = std::chrono::seconds(5);
 constexpr auto kIdleTimeout = std::chrono::minutes(10);
 constexpr auto kReplyStall = std::chrono::seconds(30);
-constexpr size_t kReplyQueueBytes = 16 * limits::kMiB;
+// Peers and greetings need room beside the clients.
+constexpr size_t kConnectionsBesideClients = 64;
 
 }  // namespace
 
@@ -83,7 +84,7 @@ asio::awaitable<void> Listener::accept_loop() {
       co_await pause.async_wait(kToken);
       continue;
     }
-    if (connections_.size() >= limits::kConnectionsMax) {
+    if (connections_.size() >= limits::kConnectionsMax + kConnectionsBesideClients) {
       spdlog::warn("refused a connection: {} are open already", connections_.size());
       continue;
     }
@@ -95,16 +96,24 @@ asio::awaitable<void> Listener::serve(tcp::socket socket) {
   const auto connection = net::Connection::start(std::move(socket));
   const uint64_t number = ++accepted_;
   connections_[number] = connection;
-  const auto frame = co_await connection->receive(Clock::now() + kGreetingTimeout);
+  const auto frame = co_await connection->receive(Clock::now() + kGreetingTimeout, 0);
   pb::Hello hello;
   if (frame && frame->header.type == wire::FrameType::kHello && net::parse_frame(*frame, hello)) {
-    const pb::HelloReply reply = service_.greet(hello);
+    pb::HelloReply reply = service_.greet(hello);
+    const bool client = hello.kind() == pb::CONNECTION_CLIENT;
+    if (client && clients_ >= limits::kConnectionsMax) {
+      reply.mutable_failure()->set_code(static_cast<uint32_t>(Errc::kOverloaded));
+      reply.mutable_failure()->set_message(
+          fmt::format("{} clients are connected, which is the limit", clients_));
+    }
     connection->send(net::make_frame(wire::FrameType::kHelloReply, 0, reply));
     if (reply.has_failure()) {
       spdlog::warn("refused {}: {}", connection->peer(), reply.failure().message());
       co_await connection->drained(1, Clock::now() + kGreetingTimeout);
-    } else if (hello.kind() == pb::CONNECTION_CLIENT) {
+    } else if (client) {
+      ++clients_;
       co_await serve_client(connection);
+      --clients_;
     } else {
       co_await transport_.serve(connection, hello);
     }
@@ -120,7 +129,10 @@ asio::awaitable<void> Listener::serve_client(std::shared_ptr<net::Connection> co
   const auto under_way = std::make_shared<size_t>(0);
   const auto finished = std::make_shared<net::Signal>(executor_);
   while (!closing_) {
-    auto frame = co_await connection->receive(Clock::now() + kIdleTimeout);
+    // A client that waits for an answer is not idle.
+    const auto patience =
+        *under_way > 0 ? limits::kRequestDeadlineMax + kIdleTimeout : kIdleTimeout;
+    auto frame = co_await connection->receive(Clock::now() + patience);
     if (!frame) {
       if (frame.error().code == Errc::kCorrupt || frame.error().code == Errc::kInvalidArgument)
         spdlog::warn("{}", frame.error().message);
@@ -155,26 +167,43 @@ asio::awaitable<void> Listener::answer(std::shared_ptr<net::Connection> connecti
                                        std::shared_ptr<net::Signal> finished) {
   const size_t payload_bytes = frame.payload.size();
   pb::Request request;
-  Answer answer;
   if (net::parse_frame(frame, request)) {
-    answer = co_await service_.handle(std::move(request), std::move(frame.payload),
-                                      frame.header.payload_crc);
+    const uint32_t payload_crc = frame.header.payload_crc;
+    co_await reply(connection, frame.header.stream, std::move(request), std::move(frame.payload),
+                   payload_crc);
   } else {
-    answer.reply.mutable_failure()->set_code(static_cast<uint32_t>(Errc::kInvalidArgument));
-    answer.reply.mutable_failure()->set_message("the request is no protobuf message");
-  }
-  std::vector<Bytes> payload;
-  if (!answer.payload.empty()) payload.push_back(std::move(answer.payload));
-  if (co_await connection->drained(kReplyQueueBytes, Clock::now() + kReplyStall))
-    connection->send(net::make_frame(wire::FrameType::kReply, frame.header.stream, answer.reply,
-                                     std::move(payload), answer.payload_crc));
-  else
+    spdlog::warn("{} sent a request that is no protobuf message", connection->peer());
     connection->close();
+  }
   --*under_way;
   --requests_;
   payload_bytes_ -= payload_bytes;
   finished->notify();
   ended_signal_.notify();
+}
+
+// A block takes memory from when it is read until the client has taken it, so room for it is
+// reserved before. A client that does not take what it asked for is cut off.
+asio::awaitable<void> Listener::reply(std::shared_ptr<net::Connection> connection, uint64_t stream,
+                                      pb::Request request, Bytes payload, uint32_t payload_crc) {
+  const size_t reserved = request.has_get_block() ? limits::kBlockBytesMax : 0;
+  while (reserved > 0 && reply_bytes_ + reserved > limits::kReplyBytesMax && !connection->closed())
+    co_await ended_signal_.wait_until(Clock::time_point::max());
+  reply_bytes_ += reserved;
+  Answer answer = co_await service_.handle(std::move(request), std::move(payload), payload_crc);
+  if (answer.reply.ByteSizeLong() > limits::kFrameHeaderBytesMax) {
+    spdlog::error("a reply of {} bytes was not sent", answer.reply.ByteSizeLong());
+    answer = {};
+    answer.reply.mutable_failure()->set_code(static_cast<uint32_t>(Errc::kInternal));
+    answer.reply.mutable_failure()->set_message("the reply is larger than a frame may be");
+  }
+  std::vector<Bytes> parts;
+  if (!answer.payload.empty()) parts.push_back(std::move(answer.payload));
+  connection->send(net::make_frame(wire::FrameType::kReply, stream, answer.reply, std::move(parts),
+                                   answer.payload_crc));
+  if (reserved > 0 && !co_await connection->drained(1, Clock::now() + kReplyStall))
+    connection->close();
+  reply_bytes_ -= reserved;
 }
 
 }  // namespace ballast::server

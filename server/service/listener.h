@@ -34,6 +34,8 @@ class Listener {
   asio::awaitable<void> answer(std::shared_ptr<net::Connection> connection, wire::Frame frame,
                                std::shared_ptr<size_t> under_way,
                                std::shared_ptr<net::Signal> finished);
+  asio::awaitable<void> reply(std::shared_ptr<net::Connection> connection, uint64_t stream,
+                              pb::Request request, Bytes payload, uint32_t payload_crc);
   template <class Coroutine>
   void spawn(Coroutine coroutine);
 
@@ -45,6 +47,8 @@ class Listener {
   uint64_t accepted_ = 0;
   size_t requests_ = 0;       // under way, of all connections
   size_t payload_bytes_ = 0;  // that they carry
+  size_t reply_bytes_ = 0;    // of blocks that are read for clients or on their way to them
+  size_t clients_ = 0;
   int running_ = 0;
   bool closing_ = false;
   net::Signal ended_signal_;

@@ -54,7 +54,7 @@ Service::Service(Node& node, const ClusterConfig& cluster, storage::Identity ide
 pb::Failure Service::failure(const Error& error) const {
   pb::Failure failure;
   failure.set_code(static_cast<uint32_t>(error.code));
-  failure.set_message(error.message);
+  failure.set_message(shortened(error.message));
   failure.set_leader(node_.core().leader().value());
   return failure;
 }
@@ -148,6 +148,7 @@ asio::awaitable<Result<Node::Draft>> Service::block_draft(pb::BlockRef reference
 
 asio::awaitable<Result<Answer>> Service::write(std::vector<Node::Draft> drafts, pb::AckLevel ack,
                                                Deadline deadline) {
+  for (const Node::Draft& draft : drafts) BALLAST_CO_TRY_STATUS(check_header(draft.header.size()));
   BALLAST_CO_TRY(const Node::Written written,
                  co_await node_.write(std::move(drafts), ack, deadline));
   Answer answer;
@@ -192,7 +193,6 @@ asio::awaitable<Result<Answer>> Service::commit(const pb::Request& request, Byte
   }
   Node::Draft draft{.kind = EntryKind::kCommit,
                     .header = Bytes::copy_of(entry.SerializeAsString())};
-  BALLAST_CO_TRY_STATUS(check_header(draft.header.size()));
   drafts.push_back(std::move(draft));
   co_return co_await write(std::move(drafts), request.ack(), deadline);
 }

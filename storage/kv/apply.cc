@@ -24,7 +24,7 @@ Result<Header> parse_header(const Entry& entry) {
 pb::ApplyResult refusal(const ApplyContext& context, const Error& error) {
   pb::ApplyResult result;
   result.set_code(static_cast<uint32_t>(error.code));
-  result.set_message(error.message);
+  result.set_message(shortened(error.message));
   result.set_index(context.index);
   if (error.code == Errc::kMissingBlocks)
     for (const Digest& digest : context.missing) result.add_missing(std::string(digest.text()));
@@ -46,6 +46,7 @@ Result<pb::ApplyResult> apply_operations(ApplyContext& context, const pb::Commit
 Result<pb::ApplyResult> apply_or_refuse(ApplyContext& context, const pb::CommitEntry& commit) {
   const Totals before = context.totals;
   context.missing.clear();
+  context.added_uses = 0;
   auto result = apply_operations(context, commit);
   if (result) {
     context.rows.settle();
@@ -84,6 +85,11 @@ Result<pb::ApplyResult> apply_commit(ApplyContext& context, const pb::CommitEntr
         context,
         {Errc::kConflict, fmt::format("sequence {} of the session has already passed; it is at {}",
                                       commit.sequence(), session->sequence())});
+  if (!session && context.totals.sessions >= limits::kSessionsMax) {
+    // Whoever has been idle for longer than a request may take has no retry under way.
+    BALLAST_TRY(const uint64_t ended, expire_sessions(context, limits::kRequestDeadlineMax, 1));
+    if (ended > 0) context.rows.settle();
+  }
   if (!session && context.totals.sessions >= limits::kSessionsMax)
     return refusal(context, {Errc::kOverloaded,
                              fmt::format("{} sessions are open; idle ones end after {} hours",

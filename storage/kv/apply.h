@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -44,6 +45,7 @@ struct ApplyContext {
   uint64_t lease_floor_ms = 0;
   uint64_t session_floor_ms = 0;
   std::vector<Digest> missing;  // with kMissingBlocks
+  uint64_t added_uses = 0;      // block references that the commit has added so far
 };
 
 // Applies one entry and settles or discards what it wrote. Errors are not refusals: stop.
@@ -52,6 +54,10 @@ Result<pb::ApplyResult> apply_entry(ApplyContext& context, const Entry& entry);
 // The operations (operations.cc).
 Status check_precondition(const ApplyContext& context, const pb::Precondition& precondition);
 Result<pb::OperationResult> apply_operation(ApplyContext& context, const pb::Operation& operation);
+
+// Ends at most rows_max sessions that have been idle for so long; returns how many.
+Result<uint64_t> expire_sessions(ApplyContext& context, std::chrono::milliseconds idle,
+                                 uint64_t rows_max);
 
 // Blocks (block_uses.cc). Stores the block of an entry, or extends its lease.
 Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEntry& staged);
@@ -68,13 +74,14 @@ struct BlockUse {
 using BlockUses = std::vector<BlockUse>;
 
 // Adds the blocks that a tensor names, those in its block list too. A list that isn't stored is
-// among the uses all the same, so that apply_uses() reports it.
-Status gather_tensor(const ApplyContext& context, const pb::Tensor& tensor, int64_t change,
+// among the uses all the same, so that apply_uses() reports it. Refuses more than
+// limits::kBlocksPerCommitMax additions in a commit, before they take memory.
+Status gather_tensor(ApplyContext& context, const pb::Tensor& tensor, int64_t change,
                      BlockUses& uses);
 // The same for a version: its manifest, the parts, and their tensors. `model` is what the manifest
 // must say.
-Status gather_version(const ApplyContext& context, const pb::BlockRef& manifest,
-                      const std::string& model, int64_t change, BlockUses& uses);
+Status gather_version(ApplyContext& context, const pb::BlockRef& manifest, const std::string& model,
+                      int64_t change, BlockUses& uses);
 // Changes the counts; reclaims blocks that nothing names and whose lease is over. Error
 // kMissingBlocks, with context.missing filled, if a block that is to be named isn't stored.
 Status apply_uses(ApplyContext& context, BlockUses uses);

@@ -11,7 +11,11 @@
 namespace ballast::storage {
 namespace {
 
-Status gather_block(const pb::BlockRef& reference, int64_t change, BlockUses& uses) {
+Status gather_block(ApplyContext& context, const pb::BlockRef& reference, int64_t change,
+                    BlockUses& uses) {
+  if (change > 0 && ++context.added_uses > limits::kBlocksPerCommitMax)
+    return fail(Errc::kInvalidArgument, "the commit names more than {} blocks: split it",
+                limits::kBlocksPerCommitMax);
   const auto digest = Digest::from_raw(reference.digest());
   if (!digest)
     return fail(Errc::kInvalidArgument, "a block reference has a digest of {} bytes instead of {}",
@@ -119,25 +123,25 @@ void reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockR
   context.totals.block_bytes -= row.length();
 }
 
-Status gather_tensor(const ApplyContext& context, const pb::Tensor& tensor, int64_t change,
+Status gather_tensor(ApplyContext& context, const pb::Tensor& tensor, int64_t change,
                      BlockUses& uses) {
   if (tensor.blocks_size() > 0 && tensor.has_block_list())
     return fail(Errc::kInvalidArgument, "tensor '{}' has both blocks and a block list",
                 tensor.name());
   for (const pb::BlockRef& block : tensor.blocks())
-    BALLAST_TRY_STATUS(gather_block(block, change, uses));
+    BALLAST_TRY_STATUS(gather_block(context, block, change, uses));
   if (!tensor.has_block_list()) return {};
-  BALLAST_TRY_STATUS(gather_block(tensor.block_list(), change, uses));
+  BALLAST_TRY_STATUS(gather_block(context, tensor.block_list(), change, uses));
   BALLAST_TRY(const auto list, stored_message<pb::BlockList>(context, tensor.block_list()));
   if (!list) return {};
   for (const pb::BlockRef& block : list->blocks())
-    BALLAST_TRY_STATUS(gather_block(block, change, uses));
+    BALLAST_TRY_STATUS(gather_block(context, block, change, uses));
   return {};
 }
 
-Status gather_version(const ApplyContext& context, const pb::BlockRef& reference,
+Status gather_version(ApplyContext& context, const pb::BlockRef& reference,
                       const std::string& model, int64_t change, BlockUses& uses) {
-  BALLAST_TRY_STATUS(gather_block(reference, change, uses));
+  BALLAST_TRY_STATUS(gather_block(context, reference, change, uses));
   BALLAST_TRY(const auto manifest, stored_message<pb::Manifest>(context, reference));
   if (!manifest) return {};
   if (manifest->model() != model)
@@ -145,7 +149,7 @@ Status gather_version(const ApplyContext& context, const pb::BlockRef& reference
                 manifest->model(), model);
   uint64_t tensors = 0;
   for (const pb::BlockRef& reference_of_part : manifest->parts()) {
-    BALLAST_TRY_STATUS(gather_block(reference_of_part, change, uses));
+    BALLAST_TRY_STATUS(gather_block(context, reference_of_part, change, uses));
     BALLAST_TRY(const auto part, stored_message<pb::ManifestPart>(context, reference_of_part));
     if (!part) continue;
     tensors += static_cast<uint64_t>(part->tensors_size());

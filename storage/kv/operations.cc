@@ -29,10 +29,27 @@ Status must(Status status) {
   return fail(Errc::kCorrupt, "rows contradict each other: {}", status.error().message);
 }
 
+// What every reader relies on, whatever codecs and dtypes it knows.
 Status check_tensor(const pb::Tensor& tensor) {
   if (static_cast<size_t>(tensor.shape_size()) > limits::kTensorRankMax)
     return fail(Errc::kInvalidArgument, "the tensor has rank {}; the limit is {}",
                 tensor.shape_size(), limits::kTensorRankMax);
+  uint64_t values = 1;
+  for (const uint64_t extent : tensor.shape()) {
+    if (__builtin_mul_overflow(values, extent, &values) || values > limits::kTensorValuesMax)
+      return fail(Errc::kInvalidArgument, "the tensor has more than {} values",
+                  limits::kTensorValuesMax);
+  }
+  if (tensor.dtype() == 0 || tensor.codec().id() == 0)
+    return fail(Errc::kInvalidArgument, "the tensor has no dtype or no codec");
+  if (tensor.has_block_list()) return {};
+  // A tensor without values has one empty block or none.
+  const uint64_t per_block = tensor.values_per_block();
+  const uint64_t blocks = per_block == 0 ? 0 : values / per_block + (values % per_block != 0);
+  const auto given = static_cast<uint64_t>(tensor.blocks_size());
+  if (per_block == 0 || (given != blocks && !(values == 0 && given == 1)))
+    return fail(Errc::kInvalidArgument, "{} values in blocks of {} are not {} blocks", values,
+                per_block, tensor.blocks_size());
   return {};
 }
 
@@ -221,21 +238,27 @@ OperationDone expire(ApplyContext& context, const pb::Expire& request) {
                   digest.brief());
     reclaim_block(context, digest, *row);
   }
-  const auto idle = static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(limits::kSessionLease).count());
-  if (context.time_ms < idle) return rows_done(leases.size());
+  BALLAST_TRY(const uint64_t sessions,
+              expire_sessions(context, limits::kSessionLease, rows_max - leases.size()));
+  return rows_done(leases.size() + sessions);
+}
+
+}  // namespace
+
+Result<uint64_t> expire_sessions(ApplyContext& context, std::chrono::milliseconds idle,
+                                 uint64_t rows_max) {
+  const auto idle_ms = static_cast<uint64_t>(idle.count());
+  if (context.time_ms < idle_ms) return 0;
   BALLAST_TRY(const auto sessions,
               expired_rows(context, RowKind::kSessionTime, context.session_floor_ms,
-                           context.time_ms - idle, rows_max - leases.size()));
+                           context.time_ms - idle_ms, rows_max));
   for (const auto& [time_ms, id] : sessions) {
     context.rows.erase(session_key(id));
     context.rows.erase(session_time_key(time_ms, id));
     --context.totals.sessions;
   }
-  return rows_done(leases.size() + sessions.size());
+  return sessions.size();
 }
-
-}  // namespace
 
 Status check_precondition(const ApplyContext& context, const pb::Precondition& precondition) {
   if (precondition.has_key_revision()) {

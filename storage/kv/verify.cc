@@ -3,6 +3,7 @@
 #include <chrono>
 #include <utility>
 
+#include "proto/base/limits.h"
 #include "storage/kv/row_keys.h"
 #include "storage/kv/state_impl.h"
 
@@ -50,7 +51,8 @@ Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Di
     reply.set_bytes(reply.bytes() + row.length());
     if (!whole) reply.add_damaged(std::string(digest.text()));
     rows->Next();
-    if (rows->Valid() && std::chrono::steady_clock::now() >= deadline) {
+    const bool full = reply.damaged_size() >= static_cast<int>(limits::kDamagedReportedMax);
+    if (rows->Valid() && (full || std::chrono::steady_clock::now() >= deadline)) {
       reply.set_next(std::string(digest.text()));
       break;
     }

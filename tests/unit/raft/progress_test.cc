@@ -84,6 +84,16 @@ TEST(Progress, an_old_acknowledgement_does_not_end_probing) {
   EXPECT_EQ(progress.match(), Index(4));
 }
 
+// A new leader's connections to a follower that restarts break and come back before it has heard
+// from it: it must not send the whole log.
+TEST(Progress, lost_while_probing_goes_on_where_it_was) {
+  Progress progress(NodeId(2), Index(100));
+  progress.lost();
+  progress.lost();
+  EXPECT_EQ(progress.next(), Index(100));
+  EXPECT_TRUE(progress.probing());
+}
+
 TEST(Progress, lost_clears_the_window_and_waits_for_a_heartbeat) {
   Progress progress = replicating(4);
   progress.sent(5, 500);

@@ -49,7 +49,9 @@ inline pb::Tensor tensor_of(const std::vector<pb::BlockRef>& blocks, const std::
   pb::Tensor tensor;
   tensor.set_name(name);
   tensor.set_dtype(1);
-  tensor.add_shape(16);
+  tensor.mutable_codec()->set_id(2);
+  tensor.set_values_per_block(16);
+  tensor.add_shape(16 * blocks.size());
   for (const pb::BlockRef& block : blocks) *tensor.add_blocks() = block;
   return tensor;
 }

@@ -8,12 +8,16 @@
 
 namespace ballast::net {
 
+template <class Work>
+asio::awaitable<std::invoke_result_t<Work&>> call(Work* work) {
+  co_return (*work)();
+}
+
 // Calls `work` on the pool and resumes the caller, on its own executor, with what it returned.
-// `work` and everything it refers to live in the caller's frame until then.
+// `work` lives in this frame, and everything it refers to in the caller's, until then.
 template <class Work>
 asio::awaitable<std::invoke_result_t<Work&>> on_worker(asio::thread_pool& pool, Work work) {
-  auto run = [&work]() -> asio::awaitable<std::invoke_result_t<Work&>> { co_return work(); };
-  co_return co_await asio::co_spawn(pool, std::move(run), asio::use_awaitable);
+  co_return co_await asio::co_spawn(pool, call(&work), asio::use_awaitable);
 }
 
 }  // namespace ballast::net

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -30,9 +31,14 @@ inline constexpr std::chrono::milliseconds kDrillPatience{60'000};
 class DrillWriters {
  public:
   using Counts = std::vector<uint64_t>;  // by writer
+  using Open = std::vector<uint64_t>;    // by writer: the number of its write under way, else 0
 
   DrillWriters(const DrillOptions& options, std::string run, Ledger& ledger)
-      : options_(options), run_(std::move(run)), ledger_(ledger), acks_(options.writers, 0) {}
+      : options_(options),
+        run_(std::move(run)),
+        ledger_(ledger),
+        acks_(options.writers, 0),
+        open_(options.writers, 0) {}
   ~DrillWriters() { (void)stop(); }
   DrillWriters(const DrillWriters&) = delete;
   DrillWriters& operator=(const DrillWriters&) = delete;
@@ -87,11 +93,25 @@ class DrillWriters {
                 kDrillPatience.count() / 1000, when, last_error_.empty() ? "none" : last_error_);
   }
 
-  // Until a write is under way, so that a kill right after it hits one.
-  Status wait_in_flight() {
+  // Waits until a write is under way, and returns those that are.
+  Result<Open> wait_in_flight() {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, kDrillPatience, [this] { return !healthy_ || in_flight_ > 0; });
-    return healthy_;
+    changed_.wait_for(lock, kDrillPatience, [this] { return !healthy_ || any(open_); });
+    if (!healthy_) return std::unexpected(healthy_.error());
+    return open_;
+  }
+
+  // Whether one of the writes that were under way has not been answered since.
+  bool any_still_open(const Open& before) {
+    const std::scoped_lock lock(mutex_);
+    return any_in_both(before, open_);
+  }
+
+  static bool any_in_both(const Open& before, const Open& now) {
+    for (size_t i = 0; i < now.size(); ++i) {
+      if (now[i] != 0 && now[i] == before[i]) return true;
+    }
+    return false;
   }
 
  private:
@@ -128,13 +148,15 @@ class DrillWriters {
     const std::string key = drill_key(run_, writer, seq);
     LedgerEvent event{.writer = writer, .seq = seq, .key = key, .sha256 = sha256(content).hex()};
     BALLAST_TRY_STATUS(ledger_.append(event));
-    set_in_flight(+1);
+    set_open(writer, seq);
     const client::TensorView tensor{
         .dtype = client::DType::kF32, .shape = {options_.bytes / sizeof(float)}, .data = content};
     client::PutOptions put;
     put.codec = options_.codec;
     put.ack = options_.ack;
     const auto done = clients_[writer].put(key, tensor, put);
+    // Before its line: what counts as under way then has its outcome in a later line, if any.
+    set_open(writer, 0);
     if (done && done->receipt.reached >= options_.ack) {
       event.op = LedgerOp::kOk;
       event.index = done->receipt.index.value();
@@ -146,7 +168,6 @@ class DrillWriters {
       event.error = done.error().to_string();
     }
     BALLAST_TRY_STATUS(ledger_.append(event));
-    set_in_flight(-1);
     const std::scoped_lock lock(mutex_);
     const bool acknowledged = event.op == LedgerOp::kOk;
     if (acknowledged) {
@@ -158,9 +179,13 @@ class DrillWriters {
     return acknowledged;
   }
 
-  void set_in_flight(int change) {
+  static bool any(const Open& open) {
+    return std::ranges::any_of(open, [](uint64_t seq) { return seq != 0; });
+  }
+
+  void set_open(unsigned writer, uint64_t seq) {
     const std::scoped_lock lock(mutex_);
-    in_flight_ += change;
+    open_[writer] = seq;
     changed_.notify_all();
   }
 
@@ -175,7 +200,7 @@ class DrillWriters {
   std::mutex mutex_;
   std::condition_variable changed_;
   Counts acks_;
-  int in_flight_ = 0;
+  Open open_;
   bool stopping_ = false;
   Status healthy_;  // an error: the ledger can't be written
   std::string last_error_;

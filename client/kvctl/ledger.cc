@@ -19,12 +19,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::array<std::pair<LedgerOp, std::string_view>, 10> kOpNames{{
+constexpr std::array<std::pair<LedgerOp, std::string_view>, 11> kOpNames{{
     {LedgerOp::kInvoke, "invoke"},
     {LedgerOp::kOk, "ok"},
     {LedgerOp::kFail, "fail"},
     {LedgerOp::kUnknown, "unknown"},
     {LedgerOp::kKill, "kill"},
+    {LedgerOp::kSignalled, "signalled"},
     {LedgerOp::kKilled, "killed"},
     {LedgerOp::kSteady, "steady"},
     {LedgerOp::kRestart, "restart"},
@@ -306,16 +307,23 @@ void LedgerAnalysis::add_round_event(const LedgerEvent& event) {
     return;
   }
   if (event.op == LedgerOp::kKill) {
+    if (!summary_.rounds.empty() && summary_.rounds.back().round == event.round) {
+      summary_.rounds.pop_back();
+    }
     summary_.rounds.push_back(
         {.round = event.round, .node = event.node, .killed_at_us = event.t_us});
     open_since_kill_ = open_;
+    signalled_ = false;
     return;
   }
   if (summary_.rounds.empty()) return;
   RoundSummary& round = summary_.rounds.back();
-  if (event.op == LedgerOp::kKilled) {
+  // Older ledgers do not tell when the signal had been sent.
+  const bool signalled = event.op == LedgerOp::kSignalled;
+  if (signalled || (event.op == LedgerOp::kKilled && !signalled_)) {
     round.in_flight = open_since_kill_.count();
   }
+  signalled_ |= signalled;
   if (event.op == LedgerOp::kSteady) round.steady_at_us = event.t_us;
   if (event.op == LedgerOp::kRestart) round.restarted_at_us = event.t_us;
   if (event.op == LedgerOp::kCaughtUp) round.caught_up_at_us = event.t_us;

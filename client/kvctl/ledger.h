@@ -7,7 +7,10 @@
 //    "ack":"sync","started_ms":1712345678901}
 //   {"op":"invoke","writer":0,"seq":7,"key":"drill/4f1c09ab/w0/7","sha256":"...","t_us":1204511}
 //   {"op":"ok","writer":0,"seq":7,"index":412,"t_us":1210034}     or "fail", "unknown" with "error"
-//   {"op":"kill","round":1,"node":"n2","t_us":...}     before the signal is sent
+//   {"op":"kill","round":1,"node":"n2","t_us":...}     before the signal is sent; if a round has
+//                                                      several, the drill has looked again: the
+//                                                      last one counts
+//   {"op":"signalled","round":1,...}                   when the signal has been sent
 //   {"op":"killed","round":1,...}                      when the process is gone
 //   {"op":"steady","round":1,...}                      every writer is acknowledged again
 //   {"op":"restart","round":1,...}                     the process was started again
@@ -58,6 +61,7 @@ enum class LedgerOp {
   kFail,     // the store promises that nothing has happened
   kUnknown,  // it may have happened
   kKill,
+  kSignalled,
   kKilled,
   kSteady,
   kRestart,
@@ -127,8 +131,10 @@ Status read_ledger_writes(const std::filesystem::path& path,
 
 struct RoundSummary {
   uint64_t round = 0;
-  std::string node;        // that was killed
-  uint64_t in_flight = 0;  // writes that were invoked before the signal and had no outcome after it
+  std::string node;  // that was killed
+  // Writes that were invoked before the signal and had no outcome when it had been sent. Those that
+  // have one by the time the process is gone count, too: an election may be faster than its end.
+  uint64_t in_flight = 0;
   uint64_t killed_at_us = 0;
   // The longest interval between two acknowledgements that follow each other, of all that end
   // between the kill and `steady`. It is not only the one that spans the kill: an answer that was
@@ -166,6 +172,7 @@ class LedgerAnalysis {
   LedgerSummary summary_;
   std::bitset<kDrillWritersMax> open_;             // by writer: a write has no outcome yet
   std::bitset<kDrillWritersMax> open_since_kill_;  // by writer: since before the signal
+  bool signalled_ = false;                         // in this round
   std::optional<uint64_t> last_ack_us_;
 };
 

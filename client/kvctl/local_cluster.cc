@@ -167,8 +167,8 @@ struct Process {
 };
 
 // Whether the process has exited, with all of its threads, when the deadline passes.
-bool exits_until(const Process& process, Clock::time_point deadline) {
-  pollfd entry{.fd = process.handle.get(), .events = POLLIN, .revents = 0};
+bool exits_until(int handle, Clock::time_point deadline) {
+  pollfd entry{.fd = handle, .events = POLLIN, .revents = 0};
   for (;;) {
     const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
     const int ready = ::poll(&entry, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
@@ -178,10 +178,10 @@ bool exits_until(const Process& process, Clock::time_point deadline) {
 }
 
 // The same, and if it has exited and was our child, it is reaped.
-bool wait_until_gone(const Process& process, Clock::time_point deadline) {
-  if (!exits_until(process, deadline)) return false;
+bool wait_until_gone(int handle, Clock::time_point deadline) {
+  if (!exits_until(handle, deadline)) return false;
   siginfo_t unused{};
-  ::waitid(P_PIDFD, static_cast<id_t>(process.handle.get()), &unused, WEXITED | WNOHANG);
+  ::waitid(P_PIDFD, static_cast<id_t>(handle), &unused, WEXITED | WNOHANG);
   return true;
 }
 
@@ -204,7 +204,7 @@ std::optional<Process> open_process(const fs::path& pid_path) {
   if (!stat || stat->start_time != start_time) return std::nullopt;
   Process process{pid, std::move(handle), alive(*stat)};
   // Not reaped: check_started() wants to know how it ended.
-  if (exits_until(process, Clock::now())) return std::nullopt;
+  if (exits_until(process.handle.get(), Clock::now())) return std::nullopt;
   return process;
 }
 
@@ -216,11 +216,10 @@ Status send_signal(const Process& process, int signal) {
   return {};
 }
 
-Status end_process(const Process& process, const std::string& node) {
-  BALLAST_TRY_STATUS(send_signal(process, SIGKILL));
-  if (wait_until_gone(process, Clock::now() + kKillPatience)) return {};
+Status wait_killed(int handle, pid_t pid, const std::string& node) {
+  if (wait_until_gone(handle, Clock::now() + kKillPatience)) return {};
   return fail(Errc::kIo, "process {} of node '{}' does not end after SIGKILL: is its disk stuck?",
-              process.pid, node);
+              pid, node);
 }
 
 // posix_spawn() and its attributes. It is used instead of fork() because the drill has threads.
@@ -433,7 +432,7 @@ Status LocalCluster::write_config(const LocalNode& node) const {
 Status LocalCluster::start(const LocalNode& node, const fs::path& ballastd) {
   if (running(node)) return {};
   if (const auto ending = open_process(pid_path(node))) {
-    wait_until_gone(*ending, Clock::now() + kKillPatience);
+    wait_until_gone(ending->handle.get(), Clock::now() + kKillPatience);
   }
   BALLAST_TRY_STATUS(write_config(node));
   if (!port_is_free(node.port)) {
@@ -493,8 +492,9 @@ Result<std::vector<std::string>> LocalCluster::stop(const std::vector<LocalNode>
   }
   std::vector<std::string> killed;
   for (const auto& [node, process] : running) {
-    if (!wait_until_gone(process, deadline)) {
-      BALLAST_TRY_STATUS(end_process(process, node.name));
+    if (!wait_until_gone(process.handle.get(), deadline)) {
+      BALLAST_TRY_STATUS(send_signal(process, SIGKILL));
+      BALLAST_TRY_STATUS(wait_killed(process.handle.get(), process.pid, node.name));
       killed.push_back(node.name);
     }
     BALLAST_TRY_STATUS(forget(node));
@@ -503,13 +503,27 @@ Result<std::vector<std::string>> LocalCluster::stop(const std::vector<LocalNode>
 }
 
 Status LocalCluster::kill(const LocalNode& node) {
-  const auto process = open_process(pid_path(node));
-  if (!process) {
-    return fail(Errc::kIo, "node '{}' does not run: start it with `kvctl local up --dir {}`",
-                node.name, dir_.string());
-  }
-  BALLAST_TRY_STATUS(end_process(*process, node.name));
-  return forget(node);
+  BALLAST_TRY(const Target target, aim(node));
+  BALLAST_TRY_STATUS(strike(target));
+  return wait_gone(target);
+}
+
+Result<LocalCluster::Target> LocalCluster::aim(const LocalNode& node) const {
+  auto process = open_process(pid_path(node));
+  if (process) return Target{node, process->pid, std::move(process->handle)};
+  return fail(Errc::kIo, "node '{}' does not run: start it with `kvctl local up --dir {}`",
+              node.name, dir_.string());
+}
+
+Status LocalCluster::strike(const Target& target) {
+  if (::syscall(SYS_pidfd_send_signal, target.handle.get(), SIGKILL, nullptr, 0) == 0) return {};
+  return fail(Errc::kIo, "cannot kill process {} of node '{}': {}", target.pid, target.node.name,
+              std::strerror(errno));
+}
+
+Status LocalCluster::wait_gone(const Target& target) {
+  BALLAST_TRY_STATUS(wait_killed(target.handle.get(), target.pid, target.node.name));
+  return forget(target.node);
 }
 
 std::optional<pid_t> LocalCluster::pid(const LocalNode& node) const {

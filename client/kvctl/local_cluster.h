@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "proto/base/result.h"
+#include "proto/base/unique_fd.h"
 
 namespace ballast::kvctl {
 
@@ -75,6 +76,17 @@ class LocalCluster {
                                         std::chrono::milliseconds patience);
   // SIGKILL, and waits until the process is gone. Errors: kIo, also if it does not run.
   Status kill(const LocalNode& node);
+
+  // The same in steps, for who must know the moment of the signal: everything that takes time
+  // before it is done by aim(), and strike() is one system call.
+  struct Target {
+    LocalNode node;
+    pid_t pid = 0;
+    UniqueFd handle;  // of the process: the signal can't hit another one
+  };
+  Result<Target> aim(const LocalNode& node) const;
+  Status strike(const Target& target);
+  Status wait_gone(const Target& target);
 
   // Its process id; nothing if it does not run.
   std::optional<pid_t> pid(const LocalNode& node) const;

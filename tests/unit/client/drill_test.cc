@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "client/kvctl/drill_writers.h"
+
 namespace ballast::kvctl {
 namespace {
 
@@ -123,6 +125,15 @@ TEST(Judge, a_failure_is_never_hidden_by_being_inconclusive) {
   report.summary.rounds[0].in_flight = 0;
   report.findings.lost = 1;
   expect(report, Verdict::kFail, "lost");
+}
+
+TEST(DrillWriters, a_write_is_still_open_if_it_is_the_same_one) {
+  using Open = DrillWriters::Open;
+  EXPECT_TRUE(DrillWriters::any_in_both(Open{0, 7}, Open{0, 7}));
+  EXPECT_FALSE(DrillWriters::any_in_both(Open{0, 7}, Open{0, 0})) << "it was answered";
+  EXPECT_FALSE(DrillWriters::any_in_both(Open{0, 7}, Open{0, 8})) << "the next one has begun";
+  EXPECT_FALSE(DrillWriters::any_in_both(Open{0, 0}, Open{0, 0}));
+  EXPECT_TRUE(DrillWriters::any_in_both(Open{3, 7}, Open{4, 7}));
 }
 
 TEST(Percentile, is_the_nearest_rank) {

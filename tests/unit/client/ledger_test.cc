@@ -84,9 +84,9 @@ TEST(LedgerLine, every_event_reads_back_as_written) {
   removed.op = LedgerOp::kRemoved;
   for (const LedgerEvent& event :
        {invoke(1, 7, 20), ok, unknown, outcome(LedgerOp::kFail, 1, 2, 3),
-        round_event(LedgerOp::kKill, 1, 4), round_event(LedgerOp::kKilled, 1, 5),
-        round_event(LedgerOp::kSteady, 1, 6), round_event(LedgerOp::kRestart, 1, 7),
-        round_event(LedgerOp::kCaughtUp, 1, 8), removed}) {
+        round_event(LedgerOp::kKill, 1, 4), round_event(LedgerOp::kSignalled, 1, 5),
+        round_event(LedgerOp::kKilled, 1, 5), round_event(LedgerOp::kSteady, 1, 6),
+        round_event(LedgerOp::kRestart, 1, 7), round_event(LedgerOp::kCaughtUp, 1, 8), removed}) {
     const auto parsed = parse_ledger_event(ledger_line(event));
     ASSERT_TRUE(parsed) << ledger_line(event);
     EXPECT_EQ(*parsed, event) << ledger_line(event);
@@ -225,23 +225,69 @@ TEST(LedgerAnalysis, counts_outcomes_and_open_writes) {
   EXPECT_TRUE(summary.rounds.empty());
 }
 
-TEST(LedgerAnalysis, a_write_is_in_flight_only_if_it_is_open_before_and_after_the_kill) {
+TEST(LedgerAnalysis, a_write_is_in_flight_only_if_it_is_open_before_and_after_the_signal) {
   const auto summary = analyse({
       invoke(0, 1, 1),
       invoke(1, 1, 2),
       round_event(LedgerOp::kKill, 1, 3),
-      outcome(LedgerOp::kOk, 1, 1, 4),  // answered before the process was gone
-      invoke(1, 2, 5),                  // begun after the signal
-      round_event(LedgerOp::kKilled, 1, 6),
+      outcome(LedgerOp::kOk, 1, 1, 4),  // answered before the signal was sent
+      invoke(1, 2, 5),                  // begun after the line
+      round_event(LedgerOp::kSignalled, 1, 6),
+      outcome(LedgerOp::kOk, 1, 2, 7),
+      round_event(LedgerOp::kKilled, 1, 8),
       outcome(LedgerOp::kOk, 0, 1, 700),
-      outcome(LedgerOp::kOk, 1, 2, 701),
       round_event(LedgerOp::kSteady, 1, 702),
       round_event(LedgerOp::kKill, 2, 800),  // nothing under way
-      round_event(LedgerOp::kKilled, 2, 801),
+      round_event(LedgerOp::kSignalled, 2, 801),
+      invoke(0, 2, 802),
+      round_event(LedgerOp::kKilled, 2, 803),
   });
   ASSERT_EQ(summary.rounds.size(), 2U);
   EXPECT_EQ(summary.rounds[0].in_flight, 1U);
   EXPECT_EQ(summary.rounds[1].in_flight, 0U);
+}
+
+TEST(LedgerAnalysis, an_election_may_be_faster_than_the_end_of_the_killed_process) {
+  const auto summary = analyse({
+      invoke(0, 1, 1),
+      round_event(LedgerOp::kKill, 1, 2),
+      round_event(LedgerOp::kSignalled, 1, 3),
+      outcome(LedgerOp::kOk, 0, 1, 40),  // by the next primary
+      round_event(LedgerOp::kKilled, 1, 50),
+  });
+  ASSERT_EQ(summary.rounds.size(), 1U);
+  EXPECT_EQ(summary.rounds[0].in_flight, 1U);
+}
+
+TEST(LedgerAnalysis, a_look_again_begins_the_round_anew) {
+  const auto summary = analyse({
+      invoke(0, 1, 1),
+      outcome(LedgerOp::kOk, 0, 1, 10 * kMs),
+      invoke(0, 2, 11 * kMs),
+      round_event(LedgerOp::kKill, 1, 12 * kMs),
+      outcome(LedgerOp::kOk, 0, 2, 110 * kMs),  // answered before the signal: it was not sent
+      invoke(0, 3, 111 * kMs),
+      round_event(LedgerOp::kKill, 1, 112 * kMs),
+      round_event(LedgerOp::kSignalled, 1, 113 * kMs),
+      round_event(LedgerOp::kKilled, 1, 114 * kMs),
+      outcome(LedgerOp::kOk, 0, 3, 120 * kMs),
+  });
+  ASSERT_EQ(summary.rounds.size(), 1U);
+  EXPECT_EQ(summary.rounds[0].killed_at_us, 112 * kMs);
+  EXPECT_EQ(summary.rounds[0].in_flight, 1U);
+  EXPECT_EQ(summary.rounds[0].gap_us, 10 * kMs) << "what was before the last look is no gap";
+}
+
+TEST(LedgerAnalysis, reads_ledgers_that_do_not_tell_of_the_signal) {
+  const auto summary = analyse({
+      invoke(0, 1, 1),
+      invoke(1, 1, 2),
+      round_event(LedgerOp::kKill, 1, 3),
+      outcome(LedgerOp::kOk, 1, 1, 4),
+      round_event(LedgerOp::kKilled, 1, 6),
+  });
+  ASSERT_EQ(summary.rounds.size(), 1U);
+  EXPECT_EQ(summary.rounds[0].in_flight, 1U);
 }
 
 TEST(LedgerAnalysis, gap_spans_the_kill) {

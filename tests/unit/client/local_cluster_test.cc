@@ -296,6 +296,24 @@ TEST_F(LocalClusterTest, kill_waits_until_it_is_gone_and_it_can_be_started_again
   EXPECT_TRUE(cluster.running(node));
 }
 
+TEST_F(LocalClusterTest, kill_in_steps_ends_the_process_that_was_aimed_at) {
+  LocalCluster cluster = make(1);
+  const LocalNode node = cluster.nodes()[0];
+  EXPECT_EQ(cluster.aim(node).error().code, Errc::kIo) << "it does not run";
+  ASSERT_TRUE(cluster.start(node, program(kStays)));
+  const auto target = cluster.aim(node);
+  ASSERT_TRUE(target) << target.error().to_string();
+  EXPECT_EQ(target->pid, *cluster.pid(node));
+  EXPECT_TRUE(cluster.running(node)) << "to aim does nothing to it";
+  fs::rename(dir() / "n1" / "pid", root_ / "pid");  // looked up before, not at the signal
+  ASSERT_TRUE(cluster.strike(*target));
+  ASSERT_TRUE(cluster.wait_gone(*target));
+  EXPECT_EQ(::kill(target->pid, 0), -1) << "reaped";
+  const Status again = cluster.strike(*target);
+  ASSERT_FALSE(again) << "a signal that hits nobody is not a kill";
+  EXPECT_EQ(again.error().code, Errc::kIo);
+}
+
 // A process that was killed by somebody else may hold its port for a moment longer.
 TEST_F(LocalClusterTest, start_waits_until_the_process_before_is_gone) {
   LocalCluster cluster = make(1);

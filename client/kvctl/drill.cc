@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "client/kvctl/drill_check.h"
 #include "client/kvctl/drill_writers.h"
 #include "client/kvctl/local_cluster.h"
 #include "proto/base/check.h"
@@ -33,7 +34,6 @@ constexpr uint64_t kAcksBeforeKill = 3;
 // Of every writer, after a kill. The first may belong to a write that was under way; a writer does
 // one write after the other, so the second was begun after the kill.
 constexpr uint64_t kAcksAfterKill = 2;
-constexpr unsigned kCheckThreadsMax = 8;
 constexpr size_t kNodesMin = 3;  // with fewer, no majority outlives the primary
 
 // ---- waiting for the cluster ----
@@ -75,162 +75,6 @@ Status wait_converged(Client& client, LocalCluster* cluster) {
     last_reason = std::move(reason);
     std::this_thread::sleep_for(kPollEvery);
   }
-}
-
-// ---- checking ----
-
-struct Tally {
-  uint64_t missing = 0;
-  uint64_t wrong = 0;
-  uint64_t unknown_present = 0;
-  uint64_t failed_present = 0;
-};
-
-enum class Found { kAbsent, kRight, kWrong };
-
-Result<Found> look_up(Client& client, const LedgerWrite& write, ReadLevel level) {
-  client::ReadOptions options;
-  options.read = level;
-  const auto tensor = client.get(write.key, options);
-  if (tensor) return sha256(tensor->data).hex() == write.sha256 ? Found::kRight : Found::kWrong;
-  if (tensor.error().code == Errc::kNotFound) return Found::kAbsent;
-  if (tensor.error().code == Errc::kCorrupt) return Found::kWrong;
-  return fail_within(tensor.error(), "cannot read key '{}' to check it", write.key);
-}
-
-void count(Tally& tally, const LedgerWrite& write, Found found) {
-  if (found == Found::kWrong) ++tally.wrong;
-  if (found == Found::kAbsent && write.outcome == LedgerOp::kOk) ++tally.missing;
-  if (found == Found::kAbsent) return;
-  if (write.outcome == LedgerOp::kUnknown) ++tally.unknown_present;
-  if (write.outcome == LedgerOp::kFail) ++tally.failed_present;
-}
-
-// A ledger that was tampered with, or a generator that has changed, must not pass for a proof.
-Status check_entry(const LedgerHeader& header, const LedgerWrite& write) {
-  const auto content = drill_content(header.run, write.writer, write.seq, header.bytes);
-  if (write.key == drill_key(header.run, write.writer, write.seq) &&
-      write.sha256 == sha256(content).hex()) {
-    return {};
-  }
-  return fail(Errc::kCorrupt, "the ledger's line for key '{}' is not what the drill wrote",
-              write.key);
-}
-
-// Reads the ledger on several threads at once, each of which takes the writes of its writers, so
-// that none of them holds more than one line. `each` gets the thread's number.
-Status for_each_write(const std::filesystem::path& ledger, unsigned threads,
-                      const std::function<Status(unsigned thread, const LedgerWrite&)>& each) {
-  std::vector<Status> results(threads);
-  std::vector<std::thread> running;
-  for (unsigned thread = 0; thread < threads; ++thread) {
-    running.emplace_back([&, thread] {
-      results[thread] = read_ledger_writes(ledger, [&](const LedgerWrite& write) -> Status {
-        return write.writer % threads == thread ? each(thread, write) : Status{};
-      });
-    });
-  }
-  for (std::thread& thread : running) thread.join();
-  for (Status& result : results) BALLAST_TRY_STATUS(std::move(result));
-  return {};
-}
-
-unsigned check_threads(const LedgerHeader& header) {
-  return std::min(header.writers, kCheckThreadsMax);
-}
-
-Result<Tally> check_writes(Client& client, const std::filesystem::path& ledger,
-                           const LedgerHeader& header, ReadLevel level) {
-  std::vector<Tally> tallies(check_threads(header));
-  BALLAST_TRY_STATUS(for_each_write(ledger, check_threads(header),
-                                    [&](unsigned thread, const LedgerWrite& write) -> Status {
-                                      if (level == ReadLevel::kLinearizable)
-                                        BALLAST_TRY_STATUS(check_entry(header, write));
-                                      BALLAST_TRY(const Found found, look_up(client, write, level));
-                                      count(tallies[thread], write, found);
-                                      return {};
-                                    }));
-  Tally sum;
-  for (const Tally& tally : tallies) {
-    sum.missing += tally.missing;
-    sum.wrong += tally.wrong;
-    sum.unknown_present += tally.unknown_present;
-    sum.failed_present += tally.failed_present;
-  }
-  return sum;
-}
-
-bool same_index(const std::vector<client::VerifyReport>& reports) {
-  return std::ranges::all_of(reports, [&](const client::VerifyReport& report) {
-    return !report.error && report.applied_index == reports.front().applied_index;
-  });
-}
-
-// States can be compared only where the nodes have applied the same entries, so it is tried again
-// until they have. Blocks are read only then: that may take long.
-Result<std::vector<client::VerifyReport>> compare_states(Client& client) {
-  const auto deadline = Clock::now() + kDrillPatience;
-  for (;;) {
-    BALLAST_TRY(auto reports, client.verify(/*deep=*/false));
-    const bool late = Clock::now() > deadline;
-    if (same_index(reports) || late) {
-      BALLAST_TRY(reports, client.verify(/*deep=*/true));
-      if (same_index(reports) || late) return reports;
-    }
-    std::this_thread::sleep_for(kPollEvery);
-  }
-}
-
-Result<DrillFindings> check_cluster(Client& client, const client::Options& options,
-                                    const std::filesystem::path& ledger, const LedgerHeader& header,
-                                    const DrillNotes& notes) {
-  DrillFindings findings;
-  notes("reading every acknowledged write, linearizably");
-  BALLAST_TRY(const Tally tally, check_writes(client, ledger, header, ReadLevel::kLinearizable));
-  findings.lost = tally.missing;
-  findings.wrong = tally.wrong;
-  findings.unknown_present = tally.unknown_present;
-  findings.failed_present = tally.failed_present;
-  for (const client::Member& member : client.members()) {
-    notes(fmt::format("reading every acknowledged write from '{}' alone", member.name));
-    client::Options alone = options;
-    alone.endpoints = {member.address};
-    alone.pinned = true;
-    BALLAST_TRY(auto node, Client::connect(alone));
-    BALLAST_TRY(const Tally own, check_writes(node, ledger, header, ReadLevel::kAny));
-    findings.nodes.push_back({.member = member, .missing = own.missing, .wrong = own.wrong});
-  }
-  notes("comparing the nodes' blocks and states");
-  BALLAST_TRY(const auto reports, compare_states(client));
-  for (NodeFindings& node : findings.nodes) {
-    const auto report = std::ranges::find(reports, node.member.id,
-                                          [](const auto& entry) { return entry.member.id; });
-    if (report == reports.end()) {
-      node.report.error = Error{Errc::kUnavailable, "it gave no report"};
-    } else {
-      node.report = *report;
-    }
-  }
-  return findings;
-}
-
-// Removes the run's keys. Every removal is only taken into the log, and each thread waits for its
-// last one to be durable: what is before it is durable then too.
-Status remove_keys(Client& client, const std::filesystem::path& ledger,
-                   const LedgerHeader& header) {
-  std::vector<std::optional<client::Receipt>> last(check_threads(header));
-  BALLAST_TRY_STATUS(for_each_write(
-      ledger, check_threads(header), [&](unsigned thread, const LedgerWrite& write) -> Status {
-        auto removed = client.remove(write.key, Ack::kAsync);
-        if (removed) last[thread] = *removed;
-        if (removed || removed.error().code == Errc::kNotFound) return {};
-        return fail_within(removed.error(), "cannot remove key '{}'", write.key);
-      }));
-  for (const auto& receipt : last) {
-    if (!receipt) continue;
-    BALLAST_TRY([[maybe_unused]] const auto durable, client.wait(*receipt, Ack::kSync));
-  }
-  return {};
 }
 
 // ---- the kill drill ----

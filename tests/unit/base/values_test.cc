@@ -4,6 +4,7 @@
 
 #include "proto/base/digest.h"
 #include "proto/base/entry.h"
+#include "proto/base/limits.h"
 #include "proto/base/result.h"
 #include "proto/base/uuid.h"
 
@@ -64,6 +65,20 @@ TEST(Result, only_what_certainly_did_not_happen_is_retryable) {
   EXPECT_TRUE(retryable(Errc::kOverloaded));
   EXPECT_FALSE(retryable(Errc::kUnknownOutcome));
   EXPECT_FALSE(retryable(Errc::kConflict));
+}
+
+TEST(Result, a_message_is_shortened_between_characters) {
+  const std::string fits(limits::kErrorMessageBytesMax, 'a');
+  EXPECT_EQ(shortened(fits), fits);
+  EXPECT_EQ(shortened(fits + "b"), fits + " ...");
+  // A character of three bytes that begins one, two or three bytes before the end.
+  for (const size_t room : {1u, 2u, 3u}) {
+    const std::string before(limits::kErrorMessageBytesMax - room, 'a');
+    const std::string cut = shortened(before + "\u20ac" + std::string(100, 'b'));
+    EXPECT_EQ(cut, before + (room == 3 ? "\u20ac" : "") + " ...") << room;
+  }
+  // What is no UTF-8 at all is cut somewhere.
+  EXPECT_EQ(shortened(std::string(5000, '\x80')), " ...");
 }
 
 TEST(Entry, meta_says_where_and_how_big) {

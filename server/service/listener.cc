@@ -10,16 +10,22 @@ namespace {
 
 constexpr auto kGreetingTimeout = std::chrono::seconds(5);
 constexpr auto kIdleTimeout = std::chrono::minutes(10);
-constexpr auto kReplyStall = std::chrono::seconds(30);
+// Of replies that a client has not taken yet: more wait with their requests. A connection drops
+// what its own queue has no room for, so this must stay below that.
+constexpr size_t kReplyQueueBytes = 4 * limits::kMiB;
+static_assert(kReplyQueueBytes + limits::kBlockBytesMax + limits::kFrameHeaderBytesMax <
+              limits::kSendQueueBytesMax);
 // Peers and greetings need room beside the clients.
 constexpr size_t kConnectionsBesideClients = 64;
 
 }  // namespace
 
-Listener::Listener(asio::any_io_executor executor, Service& service, PeerTransport& transport)
+Listener::Listener(asio::any_io_executor executor, Service& service, PeerTransport& transport,
+                   ListenerOptions options)
     : executor_(executor),
       service_(service),
       transport_(transport),
+      options_(options),
       acceptor_(executor),
       ended_signal_(executor) {}
 
@@ -37,6 +43,7 @@ Status Listener::open(const net::Endpoint& address) {
   if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
   if (!error) acceptor_.bind(endpoint, error);
   if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (!error) port_ = acceptor_.local_endpoint(error).port();
   if (error)
     return fail(Errc::kIo, "cannot listen on {}: {}; stop what uses the port or choose another one",
                 address.to_string(), error.message());
@@ -84,7 +91,7 @@ asio::awaitable<void> Listener::accept_loop() {
       co_await pause.async_wait(kToken);
       continue;
     }
-    if (connections_.size() >= limits::kConnectionsMax + kConnectionsBesideClients) {
+    if (connections_.size() >= options_.clients_max + kConnectionsBesideClients) {
       spdlog::warn("refused a connection: {} are open already", connections_.size());
       continue;
     }
@@ -101,7 +108,7 @@ asio::awaitable<void> Listener::serve(tcp::socket socket) {
   if (frame && frame->header.type == wire::FrameType::kHello && net::parse_frame(*frame, hello)) {
     pb::HelloReply reply = service_.greet(hello);
     const bool client = hello.kind() == pb::CONNECTION_CLIENT;
-    if (client && clients_ >= limits::kConnectionsMax) {
+    if (client && clients_ >= options_.clients_max) {
       reply.mutable_failure()->set_code(static_cast<uint32_t>(Errc::kOverloaded));
       reply.mutable_failure()->set_message(
           fmt::format("{} clients are connected, which is the limit", clients_));
@@ -199,10 +206,12 @@ asio::awaitable<void> Listener::reply(std::shared_ptr<net::Connection> connectio
   }
   std::vector<Bytes> parts;
   if (!answer.payload.empty()) parts.push_back(std::move(answer.payload));
-  connection->send(net::make_frame(wire::FrameType::kReply, stream, answer.reply, std::move(parts),
-                                   answer.payload_crc));
-  if (reserved > 0 && !co_await connection->drained(1, Clock::now() + kReplyStall))
-    connection->close();
+  const auto deadline = Clock::now() + options_.reply_stall;
+  bool taken = co_await connection->drained(kReplyQueueBytes, deadline);
+  taken = taken && connection->send(net::make_frame(wire::FrameType::kReply, stream, answer.reply,
+                                                    std::move(parts), answer.payload_crc));
+  if (reserved > 0) taken = taken && co_await connection->drained(1, deadline);
+  if (!taken) connection->close();
   reply_bytes_ -= reserved;
 }
 

@@ -1,9 +1,11 @@
 // Accepts connections and hands each to the peers' transport or to a client's session.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 
+#include "proto/base/limits.h"
 #include "proto/net/asio.h"
 #include "proto/net/connection.h"
 #include "server/service/service.h"
@@ -11,12 +13,22 @@
 
 namespace ballast::server {
 
+struct ListenerOptions {
+  size_t clients_max = limits::kConnectionsMax;
+  std::chrono::milliseconds reply_stall{30'000};  // a client must take a reply within this time
+};
+
 class Listener {
  public:
-  Listener(asio::any_io_executor executor, Service& service, PeerTransport& transport);
+  Listener(asio::any_io_executor executor, Service& service, PeerTransport& transport,
+           ListenerOptions options = {});
 
   // Errors: kIo if the address can't be bound, with what to do.
   Status open(const net::Endpoint& address);
+  // The port that it listens on, which the system chose if that of the address was 0.
+  uint16_t port() const { return port_; }
+  // Clients whose requests are answered now.
+  size_t clients() const { return clients_; }
   void start();
   // No new connections, no new requests.
   void close();
@@ -42,7 +54,9 @@ class Listener {
   asio::any_io_executor executor_;
   Service& service_;
   PeerTransport& transport_;
+  ListenerOptions options_;
   tcp::acceptor acceptor_;
+  uint16_t port_ = 0;
   std::map<uint64_t, std::weak_ptr<net::Connection>> connections_;
   uint64_t accepted_ = 0;
   size_t requests_ = 0;       // under way, of all connections

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "client/kvctl/application.h"
 #include "proto/base/crc32c.h"
+#include "proto/base/digest.h"
 #include "proto/net/connection.h"
 #include "proto/peer.pb.h"
 #include "tests/drills/running_cluster.h"
@@ -223,6 +225,64 @@ TEST(Cluster, a_lying_block_is_refused) {
   ASSERT_EQ(replies.size(), 1u);
   EXPECT_EQ(replies[0].failure().code(), static_cast<uint32_t>(Errc::kInvalidArgument));
   EXPECT_NE(replies[0].failure().message().find("SHA-256"), std::string::npos);
+}
+
+// What `kvctl ls` prints.
+std::string listed(const std::string& address, bool json) {
+  CLI::App app;
+  kvctl::Context context;
+  kvctl::add_global_options(app, context);
+  kvctl::add_data_commands(app, context);
+  std::vector<const char*> arguments = {"kvctl", "--endpoints", address.c_str(), "ls"};
+  if (json) arguments.insert(arguments.end(), {"-o", "json"});
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(
+      kvctl::run_application(app, context, static_cast<int>(arguments.size()), arguments.data()),
+      0);
+  std::fflush(stdout);
+  return ::testing::internal::GetCapturedStdout();
+}
+
+TEST(Cluster, a_listing_goes_on_over_keys_of_a_newer_version) {
+  RunningCluster cluster(1);
+  Client client = cluster.connect();
+  const std::vector<float> values = make_values(4, 8);
+  for (const char* key : {"a", "z"}) ASSERT_TRUE(client.put(key, view_of(values), {}));
+  const Bytes bytes = Bytes::copy_of("of a codec that is not invented yet");
+  pb::Request request;
+  request.set_deadline_ms(5000);
+  request.set_ack(pb::ACK_SYNC);
+  pb::BlockRef& block = *request.mutable_commit()->mutable_block();
+  block.set_digest(std::string(sha256(bytes.span()).text()));
+  block.set_length(static_cast<uint32_t>(bytes.size()));
+  block.set_crc32c(crc32c(bytes.span()));
+  pb::PutKey& put = *request.mutable_commit()->add_operations()->mutable_put_key();
+  put.set_key("m");
+  pb::Tensor& tensor = *put.mutable_tensor();
+  tensor.set_dtype(250);
+  tensor.mutable_codec()->set_id(250);
+  tensor.add_shape(7);
+  tensor.set_values_per_block(7);
+  *tensor.add_blocks() = block;
+  const auto replies = exchange(cluster.leader().address, request, bytes, 1);
+  ASSERT_EQ(replies.size(), 1u);
+  ASSERT_EQ(replies[0].write().result().code(), 0u) << replies[0].write().result().message();
+
+  std::vector<std::pair<std::string, bool>> keys;
+  const Status status = client.list("", ReadLevel::kLinearizable, [&](const auto& key) -> Status {
+    keys.emplace_back(key.key, key.known);
+    return {};
+  });
+  EXPECT_TRUE(status) << status.error().message;
+  const std::vector<std::pair<std::string, bool>> expected = {
+      {"a", true}, {"m", false}, {"z", true}};
+  EXPECT_EQ(keys, expected);
+  EXPECT_FALSE(client.get("m", {})) << "it can't be decoded";
+  const std::string table = listed(cluster.leader().address, false);
+  EXPECT_NE(table.find("?"), std::string::npos) << table;
+  const std::string json = listed(cluster.leader().address, true);
+  EXPECT_NE(json.find(R"("codec": "?")"), std::string::npos) << json;
+  EXPECT_NE(json.find(R"("key": "z")"), std::string::npos) << json;
 }
 
 TEST(Cluster, a_single_node_works_alone) {

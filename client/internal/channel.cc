@@ -56,7 +56,9 @@ asio::awaitable<Status> Channel::connect(Clock::time_point deadline) {
   }
   if (reply.has_failure()) {
     connection->close();
-    co_return fail(Errc::kRefused, "{}: {}", endpoint_.to_string(), reply.failure().message());
+    // With its code: an overloaded node has room later, and another one may have it now.
+    co_return fail(static_cast<Errc>(reply.failure().code()), "{}: {}", endpoint_.to_string(),
+                   reply.failure().message());
   }
   greeting_ = std::move(reply);
   leader_hint_ = greeting_.leader();

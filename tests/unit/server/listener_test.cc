@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "client/internal/channel.h"
 #include "proto/base/crc32c.h"
 #include "proto/base/digest.h"
 #include "tests/unit/server/one_node.h"
@@ -62,6 +63,11 @@ TEST(Listener, too_many_clients_are_told_so_and_peers_have_their_places) {
     EXPECT_EQ(third.reply->failure().code(), static_cast<uint32_t>(Errc::kOverloaded));
     EXPECT_NE(third.reply->failure().message().find("2 clients"), std::string::npos);
     EXPECT_FALSE(co_await third.connection->receive(soon())) << "and the connection is closed";
+    // The client's library tells it from a refusal: it tries again, or another node.
+    const auto channel = std::make_shared<client::Channel>(
+        one.io.get_executor(), net::Endpoint{"127.0.0.1", one.listener->port()});
+    const auto greeting = co_await channel->greet(soon());
+    EXPECT_TRUE(!greeting && greeting.error().code == Errc::kOverloaded);
 
     pb::Hello peer = hello;
     peer.set_kind(pb::CONNECTION_CONTROL);

@@ -47,6 +47,14 @@ TensorSource source_of(const TensorView& tensor) {
           }};
 }
 
+// A sink. `data` outlives it.
+auto appending_to(std::vector<std::byte>& data) {
+  return [&data](std::span<const std::byte> piece) -> Status {
+    data.insert(data.end(), piece.begin(), piece.end());
+    return {};
+  };
+}
+
 }  // namespace
 
 Result<Ack> parse_ack(std::string_view text) {
@@ -74,18 +82,60 @@ Result<ReadLevel> parse_read_level(std::string_view text) {
 uint64_t StoredTensor::values() const { return product(shape); }
 uint64_t StoredTensor::source_bytes() const { return values() * quant::dtype_bytes(dtype); }
 
-CodecPolicy default_policy(CodecSpec matrices) {
-  return [matrices](const TensorSource& tensor) -> CodecSpec {
-    if (!quant::dtype_is_codable(tensor.dtype)) return quant::exact_codec(tensor.dtype);
+std::vector<uint64_t> StoredPruning::kept_indices() const {
+  std::vector<uint64_t> indices;
+  if (!kept) return indices;
+  const std::span<const std::byte> bitmap = kept->bitmap();
+  for (uint64_t i = 0; i < bitmap.size() * 8; ++i)
+    if ((bitmap[i / 8] >> (i % 8) & std::byte{1}) != std::byte{0}) indices.push_back(i);
+  return indices;
+}
+
+std::vector<uint64_t> StoredTensor::small_shape() const {
+  if (!pruning || !pruning->kept) return shape;
+  const auto small = pruning->kept->small_shape();
+  return {small.begin(), small.end()};
+}
+
+uint64_t StoredTensor::small_values() const { return product(small_shape()); }
+
+quant::ErrorSums StoredTensor::error_with_pruning() const {
+  quant::ErrorSums sums = error.value_or(quant::ErrorSums{});
+  if (!pruning) return sums;
+  sums.signal_energy += pruning->removed_energy;
+  sums.noise_energy += pruning->removed_energy;
+  return sums;
+}
+
+size_t StoredTensor::base_depth() const {
+  size_t depth = 0;
+  for (const StoredTensor* at = base.get(); at != nullptr; at = at->base.get()) ++depth;
+  return depth;
+}
+
+Result<ValueRange> StoredTensor::rows(uint64_t first, uint64_t end, bool small) const {
+  if (shape.empty()) return fail(Errc::kInvalidArgument, "a scalar has no rows");
+  const std::vector<uint64_t> extents = small ? small_shape() : shape;
+  const uint64_t count = extents.front();
+  if (first > end || end > count)
+    return fail(Errc::kInvalidArgument, "rows {} to {} of a tensor that has {}", first, end, count);
+  const uint64_t row = count == 0 ? 0 : product(extents) / count;
+  return ValueRange{first * row, (end - first) * row};
+}
+
+EncodingPolicy default_policy(Encoding matrices) {
+  return [matrices](const TensorSource& tensor) -> Encoding {
+    if (!quant::dtype_is_codable(tensor.dtype)) return {quant::exact_codec(tensor.dtype), {}};
     if (tensor.shape.size() >= 2) return matrices;
-    if (tensor.dtype == DType::kF32) return {.id = quant::CodecId::kF16};
-    return quant::exact_codec(tensor.dtype);
+    if (tensor.dtype == DType::kF32) return {{.id = quant::CodecId::kF16}, {}};
+    return {quant::exact_codec(tensor.dtype), {}};
   };
 }
 
-CodecPolicy uniform_policy(CodecSpec codec) {
-  return [codec](const TensorSource& tensor) {
-    return quant::dtype_is_codable(tensor.dtype) ? codec : quant::exact_codec(tensor.dtype);
+EncodingPolicy uniform_policy(CodecSpec codec, std::optional<PruneSpec> prune) {
+  return [codec, prune](const TensorSource& tensor) -> Encoding {
+    if (!quant::dtype_is_codable(tensor.dtype)) return {quant::exact_codec(tensor.dtype), {}};
+    return {codec, tensor.shape.size() >= 2 ? prune : std::nullopt};
   };
 }
 
@@ -115,9 +165,9 @@ struct Client::Impl {
   }
 
   // A small tensor: its block and its commit in one round trip.
-  Result<PutResult> put_small(const std::string& key, const TensorSource& source, CodecSpec codec,
+  Result<PutResult> put_small(const std::string& key, const UploadItem& item,
                               const PutOptions& options);
-  Result<PutResult> put_large(const std::string& key, const TensorSource& source, CodecSpec codec,
+  Result<PutResult> put_large(const std::string& key, const UploadItem& item,
                               const PutOptions& options);
   Result<PutResult> put_commit(const std::string& key, StoredTensor tensor,
                                const PutOptions& options, std::optional<Engine::StagedBlock> block);
@@ -161,18 +211,18 @@ Result<PutResult> Client::Impl::put_commit(const std::string& key, StoredTensor 
   return PutResult{.receipt = receipt_from_wire(reply), .tensor = std::move(tensor)};
 }
 
-Result<PutResult> Client::Impl::put_small(const std::string& key, const TensorSource& source,
-                                          CodecSpec codec, const PutOptions& options) {
-  BALLAST_TRY(SmallTensor small, encode_small({&source, codec}));
+Result<PutResult> Client::Impl::put_small(const std::string& key, const UploadItem& item,
+                                          const PutOptions& options) {
+  BALLAST_TRY(SmallTensor small, encode_small(item));
   return put_commit(key, std::move(small.tensor), options, std::move(small.block));
 }
 
-Result<PutResult> Client::Impl::put_large(const std::string& key, const TensorSource& source,
-                                          CodecSpec codec, const PutOptions& options) {
+Result<PutResult> Client::Impl::put_large(const std::string& key, const UploadItem& item,
+                                          const PutOptions& options) {
   constexpr int kUploadsMax = 5;  // a failover may lose blocks that are staged and not committed
   for (int attempt = 1;; ++attempt) {
     Uploader uploader(engine, {.ack = options.ack, .step_deadline = engine.options().deadline});
-    BALLAST_TRY(std::vector<StoredTensor> stored, uploader.upload({{&source, codec}}));
+    BALLAST_TRY(std::vector<StoredTensor> stored, uploader.upload({item}));
     auto result = put_commit(key, std::move(stored.front()), options, std::nullopt);
     if (result || result.error().code != Errc::kMissingBlocks || attempt == kUploadsMax)
       return result;
@@ -183,11 +233,14 @@ Result<PutResult> Client::put(const std::string& key, const TensorView& tensor,
                               const PutOptions& options) {
   BALLAST_TRY_STATUS(check_key(key));
   BALLAST_TRY_STATUS(check_tensor(tensor));
-  const CodecSpec codec = options.codec.value_or(quant::exact_codec(tensor.dtype));
   const TensorSource source = source_of(tensor);
+  const CodecSpec codec = options.codec.value_or(quant::exact_codec(tensor.dtype));
+  const UploadItem item{.source = &source,
+                        .encoding = {codec, options.prune},
+                        .base = options.base ? &*options.base : nullptr};
   const bool small = product(tensor.shape) <= quant::values_per_block(codec, tensor.dtype);
-  return small ? impl_->put_small(key, source, codec, options)
-               : impl_->put_large(key, source, codec, options);
+  return small && item.base == nullptr ? impl_->put_small(key, item, options)
+                                       : impl_->put_large(key, item, options);
 }
 
 Result<StoredKey> Client::stat(const std::string& key, const ReadOptions& options) {
@@ -205,11 +258,9 @@ Result<StoredKey> Client::stat(const std::string& key, const ReadOptions& option
 
 Result<Tensor> Client::get(const std::string& key, const ReadOptions& options) {
   BALLAST_TRY(const StoredKey stored, stat(key, options));
-  Tensor tensor{.dtype = options.as.value_or(stored.tensor.dtype), .shape = stored.tensor.shape};
-  BALLAST_TRY_STATUS(read(stored.tensor, options, [&](std::span<const std::byte> piece) -> Status {
-    tensor.data.insert(tensor.data.end(), piece.begin(), piece.end());
-    return {};
-  }));
+  Tensor tensor{.dtype = options.as.value_or(stored.tensor.dtype),
+                .shape = options.small ? stored.tensor.small_shape() : stored.tensor.shape};
+  BALLAST_TRY_STATUS(read(stored.tensor, options, appending_to(tensor.data)));
   return tensor;
 }
 
@@ -328,9 +379,34 @@ Result<std::vector<AliasSummary>> Client::aliases(const std::string& model, Read
 
 // ---- tensors ------------------------------------------------------------------------------------
 
-Status Client::read(const StoredTensor& tensor, const ReadOptions& options,
-                    const std::function<Status(std::span<const std::byte>)>& sink) {
-  return read_tensor(impl_->engine, tensor, options.as.value_or(tensor.dtype), sink);
+Status Client::read(const StoredTensor& tensor, const ReadOptions& options, const Sink& sink) {
+  const uint64_t values = options.small ? tensor.small_values() : tensor.values();
+  return read_range(tensor, {0, values}, options, sink);
+}
+
+Status Client::read_range(const StoredTensor& tensor, ValueRange range, const ReadOptions& options,
+                          const Sink& sink) {
+  return read_tensor(impl_->engine, tensor, range, options, sink);
+}
+
+Result<Tensor> Client::read_rows(const StoredTensor& tensor, uint64_t first, uint64_t end,
+                                 const ReadOptions& options) {
+  BALLAST_TRY(const ValueRange range, tensor.rows(first, end, options.small));
+  Tensor rows{.dtype = options.as.value_or(tensor.dtype),
+              .shape = options.small ? tensor.small_shape() : tensor.shape};
+  rows.shape.front() = end - first;
+  BALLAST_TRY_STATUS(read_range(tensor, range, options, appending_to(rows.data)));
+  return rows;
+}
+
+Result<StoredTensor> Client::with_blocks(StoredTensor tensor) {
+  BALLAST_TRY(tensor.blocks, blocks_of(impl_->engine, tensor));
+  tensor.block_list.reset();
+  return tensor;
+}
+
+Status Client::read_blocks(const StoredTensor& tensor, const Sink& sink) {
+  return client::read_blocks(impl_->engine, tensor, sink);
 }
 
 // ---- the cluster --------------------------------------------------------------------------------

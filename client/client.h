@@ -37,11 +37,14 @@
 #include "quant/codec.h"
 #include "quant/dtype.h"
 #include "quant/error_report.h"
+#include "quant/prune.h"
 
 namespace ballast::client {
 
 using quant::CodecSpec;
 using quant::DType;
+using quant::PruneSpec;
+using quant::ValueRange;  // [first, first + count) of a tensor's values, in row-major order
 using std::chrono::milliseconds;
 
 // When a write is acknowledged.
@@ -107,21 +110,55 @@ struct BlockId {
   uint32_t crc32c = 0;
 };
 
+// What pruning took out of a tensor before it was encoded.
+struct StoredPruning {
+  PruneSpec spec;
+  uint64_t removed = 0;       // values
+  double removed_energy = 0;  // sum of x^2 over the finite ones of them
+  // If whole slices went out: which stayed, and where they were. Else null.
+  std::shared_ptr<const quant::KeptSlices> kept;
+
+  std::vector<uint64_t> kept_indices() const;  // along that axis, in order; empty if `kept` is null
+};
+
+// How a tensor is to be stored.
+struct Encoding {
+  CodecSpec codec;
+  std::optional<PruneSpec> prune;
+};
+
 // A tensor as it is stored.
 struct StoredTensor {
-  std::string name;           // empty for the tensor of a key
-  std::string section;        // likewise
-  DType dtype = DType::kF32;  // as it was written
-  std::vector<uint64_t> shape;
+  std::string name;             // empty for the tensor of a key
+  std::string section;          // likewise
+  DType dtype = DType::kF32;    // as it was written
+  std::vector<uint64_t> shape;  // likewise
   CodecSpec codec;
-  uint64_t values_per_block = 0;
-  uint64_t encoded_bytes = 0;
-  std::optional<quant::ErrorSums> error;  // absent: stored exactly
-  std::vector<BlockId> blocks;            // empty if block_list is set
+  uint64_t values_per_block = 0;  // of what is encoded: see small_shape()
+  uint64_t encoded_bytes = 0;     // without those of the base
+  // Against what pruning left, if it was pruned; see error_with_pruning(). Absent: nothing was
+  // lost.
+  std::optional<quant::ErrorSums> error;
+  std::vector<BlockId> blocks;  // empty if block_list is set
   std::optional<BlockId> block_list;
+  std::optional<StoredPruning> pruning;
+  // The tensor that blocks of this one are differences to; null if none is. Reads fetch it too, and
+  // it is kept as long as this one. Its name and section are empty.
+  std::shared_ptr<const StoredTensor> base;
 
   uint64_t values() const;
   uint64_t source_bytes() const;  // as it was written
+  // The shape without the slices that pruning took out: that of what is encoded.
+  std::vector<uint64_t> small_shape() const;
+  uint64_t small_values() const;
+  // Against the tensor as it was written: what pruning took out counts as error. The largest error
+  // among that is not known, and max_abs_error is that of the rest.
+  quant::ErrorSums error_with_pruning() const;
+  size_t base_depth() const;  // how many bases lie under it
+  // The values of the rows [first, end): a row is what one index of the first axis holds.
+  // `small`: of the small tensor. Errors: kInvalidArgument for a scalar and for rows that it does
+  // not have.
+  Result<ValueRange> rows(uint64_t first, uint64_t end, bool small = false) const;
 };
 
 // One call's progress, in the tensors' bytes as written. Called on the calling thread.
@@ -129,6 +166,11 @@ using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
 struct PutOptions {
   std::optional<CodecSpec> codec;  // default: the tensor's own dtype, exactly
+  std::optional<PruneSpec> prune;
+  // With codec lossless: a tensor of the same dtype and shape, from stat() or a version, that this
+  // one is stored as a difference to, block by block where that is smaller. Ignored unless it is
+  // stored exactly and is the top of less than limits::kBaseDepthMax differences itself.
+  std::optional<StoredTensor> base;
   Ack ack = Ack::kSync;
   std::optional<uint64_t> expect_revision;  // of the key now; 0: it must not exist
   std::optional<milliseconds> deadline;
@@ -141,6 +183,9 @@ struct PutResult {
 struct ReadOptions {
   std::optional<DType> as;  // f32, f16 or bf16; default: the dtype that was written
   ReadLevel read = ReadLevel::kLinearizable;
+  // A tensor that lost whole slices to pruning comes without them, in its small_shape(), and ranges
+  // and rows are those of the small tensor. Default: in its own shape, with zeros in their place.
+  bool small = false;
   std::optional<milliseconds> deadline;
 };
 
@@ -155,8 +200,9 @@ struct KeySummary {
   DType dtype = DType::kF32;
   std::vector<uint64_t> shape;
   CodecSpec codec;
+  std::optional<PruneSpec> prune;
   uint64_t encoded_bytes = 0;
-  bool known = true;  // false: its dtype or codec is one that this version does not know
+  bool known = true;  // false: its dtype, codec or pruning is one that this version does not know
 };
 struct ModelSummary {
   std::string model;
@@ -164,24 +210,14 @@ struct ModelSummary {
   uint64_t live_versions = 0;
 };
 
-// Chooses a tensor's codec.
-using CodecPolicy = std::function<CodecSpec(const TensorSource&)>;
-// Matrices (rank >= 2) of a float dtype get `matrices`; other float tensors get f16, or stay as
-// they are if that is smaller or the same; everything else is stored raw. A tensor whose values do
-// not fit f16 is the caller's to notice: see publish().
-CodecPolicy default_policy(CodecSpec matrices);
-// Every float tensor gets `codec`; everything else is stored raw.
-CodecPolicy uniform_policy(CodecSpec codec);
-
-struct PublishOptions {
-  CodecPolicy policy;  // default: every tensor exactly
-  std::map<std::string, std::string> metadata;
-  uint64_t parent_version = 0;
-  Ack ack = Ack::kSync;
-  std::optional<uint64_t> expect_latest;  // the model's latest version now; 0: no such model
-  std::optional<milliseconds> deadline;  // default: none but the attempts', while there is progress
-  Progress progress;
-};
+// Chooses how a tensor is stored.
+using EncodingPolicy = std::function<Encoding(const TensorSource&)>;
+// Matrices (rank >= 2) of a float dtype get `matrices`, and are pruned if it says so; other float
+// tensors get f16, or stay as they are if that is smaller or the same; everything else is stored
+// raw. A tensor whose values do not fit f16 is the caller's to notice: see publish().
+EncodingPolicy default_policy(Encoding matrices);
+// Every float tensor gets `codec`, and `prune` if it is a matrix; everything else is stored raw.
+EncodingPolicy uniform_policy(CodecSpec codec, std::optional<PruneSpec> prune = std::nullopt);
 
 struct VersionInfo {
   std::string model;
@@ -196,6 +232,19 @@ struct VersionInfo {
   uint64_t encoded_bytes = 0;
   quant::ErrorSums error;             // over the tensors that lost something
   std::vector<StoredTensor> tensors;  // by (section, name)
+};
+
+struct PublishOptions {
+  EncodingPolicy policy;  // default: every tensor exactly
+  // Tensors that get codec lossless and have a counterpart here, of the same section, name, dtype
+  // and shape, are stored as differences to it; see PutOptions::base.
+  std::optional<VersionInfo> base;
+  std::map<std::string, std::string> metadata;
+  uint64_t parent_version = 0;
+  Ack ack = Ack::kSync;
+  std::optional<uint64_t> expect_latest;  // the model's latest version now; 0: no such model
+  std::optional<milliseconds> deadline;  // default: none but the attempts', while there is progress
+  Progress progress;
 };
 struct PublishResult {
   Receipt receipt;
@@ -300,10 +349,29 @@ class Client {
   Result<std::vector<AliasSummary>> aliases(const std::string& model, ReadLevel read);
 
   // ---- tensors ----
+  // Is given values or blocks, in order and piece by piece, on the calling thread. An error of its
+  // own ends the read, which returns it.
+  using Sink = std::function<Status(std::span<const std::byte>)>;
+
   // Fetches the blocks from all replicas in turn, verifies and decodes them, and gives the values
-  // to `sink` in order, piece by piece.
-  Status read(const StoredTensor& tensor, const ReadOptions& options,
-              const std::function<Status(std::span<const std::byte>)>& sink);
+  // to `sink` in order, piece by piece. What is read is what `tensor` names, whatever has been
+  // written or deleted since; error kNotFound if it is deleted and its blocks are reclaimed.
+  Status read(const StoredTensor& tensor, const ReadOptions& options, const Sink& sink);
+  // The same for a part of the values; only the blocks and, in them, the chunks that it touches are
+  // fetched and decoded. For many parts of many tensors ask once for the version (or stat()), and
+  // once for each tensor with_blocks(): then a read asks for nothing but the blocks it needs.
+  // Errors: also kInvalidArgument for values that the tensor does not have.
+  Status read_range(const StoredTensor& tensor, ValueRange range, const ReadOptions& options,
+                    const Sink& sink);
+  // The rows [first, end), in memory. Errors: also those of StoredTensor::rows().
+  Result<Tensor> read_rows(const StoredTensor& tensor, uint64_t first, uint64_t end,
+                           const ReadOptions& options);
+  // Fetches the list of a tensor's blocks if that is a block of its own; after this block_list is
+  // not set.
+  Result<StoredTensor> with_blocks(StoredTensor tensor);
+  // Gives the blocks to `sink` as they are stored, each verified by its digest, in order. Each says
+  // itself what it holds and how long it is (docs/formats/block.md).
+  Status read_blocks(const StoredTensor& tensor, const Sink& sink);
 
   // ---- the cluster ----
   // Waits until an earlier write has reached `level`.

@@ -15,6 +15,7 @@ find_package(tomlplusplus CONFIG REQUIRED)
 find_package(GTest CONFIG REQUIRED)
 find_package(benchmark CONFIG REQUIRED)
 pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)  # bench alone
 
 # Third-party headers are not ours to warn about.
 add_library(ballast_asio INTERFACE)

@@ -13,40 +13,27 @@
 namespace ballast::quant {
 
 inline constexpr size_t kBlockHeaderBytes = 64;
+inline constexpr size_t kHeaderParameterBytes = 36;
 
-using Codebook = std::array<int8_t, 16>;
+// What scale_base means and whether parameters hold anything. Numbers lie on disk: never reused.
+enum class ScaleType : uint8_t {
+  kNone = 0,      // no scale
+  kLogScale = 1,  // scales are powers of 2^(-1/16) below scale_base (log_scale.h)
+  kStep = 2,      // scale_base is the quantizer's step
+};
 
 struct BlockHeader {
   CodecSpec codec;
   DType source = DType::kF32;
   uint64_t values = 0;
-  // int4 alone:
+  ScaleType scale_type = ScaleType::kNone;
   float scale_base = 0;
-  Codebook codebook{};
+  std::array<std::byte, kHeaderParameterBytes> parameters{};  // the codec's own
 };
-
-// The limits of scale_base. Every scale down to 126 steps below the base is a normal number, and
-// the largest value that a block can hold is finite.
-inline constexpr float kScaleBaseMin = 0x1p-118f;
-inline constexpr float kScaleBaseMax = 0x1.fffffep+120f;
 
 // REQUIRES: the header is valid.
 void write_header(const BlockHeader& header, std::span<std::byte, kBlockHeaderBytes> out);
 // Checks everything that the header says, and the block's length. Errors: kCorrupt.
 Result<BlockHeader> read_header(std::span<const std::byte> block);
-
-// The dtype in which a block of any codec but int4 keeps its values.
-DType stored_dtype(CodecSpec codec, DType source);
-
-// The bytes of a chunk that holds `values` values, at most limits::kChunkValues.
-uint64_t chunk_bytes(CodecSpec codec, DType source, uint64_t values);
-// The bytes of a block, with its header.
-uint64_t block_bytes(CodecSpec codec, DType source, uint64_t values);
-
-// int4 works on units of 64 values.
-inline constexpr size_t kUnitValues = 64;
-inline constexpr size_t kUnitCodeBytes = 32;
-static_assert(limits::kChunkValues % kUnitValues == 0);
-constexpr uint64_t units_for(uint64_t values) { return (values + kUnitValues - 1) / kUnitValues; }
 
 }  // namespace ballast::quant

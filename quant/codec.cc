@@ -1,91 +1,54 @@
 #include "quant/codec.h"
 
 #include <algorithm>
-#include <charconv>
+#include <bit>
 
-#include "quant/block_header.h"
+#include "proto/base/check.h"
+#include "quant/block_codec.h"
+#include "quant/kernels.h"
 
 namespace ballast::quant {
 namespace {
 
-constexpr std::string_view kKnownCodecs =
-    "raw, f32, f16, bf16, int4, int4:group=16, int4:group=32 and int4:group=64";
-
-constexpr uint32_t kDefaultGroup = 32;
 constexpr uint64_t kSampleRangesMax = 64;
 // Learning walks over its sample up to a dozen times, and should cost less than the encoding.
 constexpr uint64_t kSampleShare = 8;
 constexpr uint64_t kSampleValuesMin = 1 << 15;
 
-std::string_view id_name(CodecId id) {
-  switch (id) {
-    case CodecId::kRaw: return "raw";
-    case CodecId::kF32: return "f32";
-    case CodecId::kF16: return "f16";
-    case CodecId::kBF16: return "bf16";
-    case CodecId::kInt4: return "int4";
-  }
-  return "unknown";
-}
+}  // namespace
 
-bool valid(CodecSpec spec) {
-  switch (spec.id) {
+const BlockCodec& codec_of(CodecId id) {
+  switch (id) {
     case CodecId::kRaw:
     case CodecId::kF32:
     case CodecId::kF16:
-    case CodecId::kBF16: return spec.group_size == 0;
-    case CodecId::kInt4:
-      return spec.group_size == 16 || spec.group_size == 32 || spec.group_size == 64;
+    case CodecId::kBF16: return plain_codec();
+    case CodecId::kInt4: return int4_codec();
+    case CodecId::kInt8: return int8_codec();
+    case CodecId::kEc4:
+    case CodecId::kEc4t: return ec4_codec();
+    case CodecId::kLossless: return lossless_codec();
+    case CodecId::kSparse4: return sparse4_codec();
   }
-  return false;
+  BALLAST_CHECK(false, "codec {}", static_cast<int>(id));
 }
 
-}  // namespace
-
-Result<CodecSpec> parse_codec(std::string_view text) {
-  for (const CodecSpec spec :
-       {CodecSpec{CodecId::kRaw}, CodecSpec{CodecId::kF32}, CodecSpec{CodecId::kF16},
-        CodecSpec{CodecId::kBF16}, CodecSpec{CodecId::kInt4, 16}, CodecSpec{CodecId::kInt4, 32},
-        CodecSpec{CodecId::kInt4, 64}}) {
-    if (text == codec_name(spec)) return spec;
-  }
-  if (text == "int4:group=32") return CodecSpec{CodecId::kInt4, kDefaultGroup};
-  return fail(Errc::kInvalidArgument, "codec '{}' is not known; known are {}", text, kKnownCodecs);
+bool has_no_parameters(const BlockHeader& header) {
+  return header.scale_type == ScaleType::kNone && std::bit_cast<uint32_t>(header.scale_base) == 0 &&
+         header.parameters == decltype(header.parameters){};
 }
 
-std::string codec_name(CodecSpec spec) {
-  std::string name(id_name(spec.id));
-  if (spec.id == CodecId::kInt4 && spec.group_size != kDefaultGroup) {
-    name += ":group=" + std::to_string(spec.group_size);
-  }
-  return name;
-}
-
-Result<CodecSpec> codec_from_numbers(uint32_t id, uint32_t group_size) {
-  if (id <= UINT8_MAX) {
-    const CodecSpec spec{static_cast<CodecId>(id), group_size};
-    if (valid(spec)) return spec;
-  }
-  return fail(Errc::kCorrupt, "there is no codec {} with group size {}", id, group_size);
-}
-
-CodecSpec exact_codec(DType dtype) {
-  switch (dtype) {
-    case DType::kF32: return {CodecId::kF32};
-    case DType::kF16: return {CodecId::kF16};
-    case DType::kBF16: return {CodecId::kBF16};
-    default: return {CodecId::kRaw};
-  }
+std::unexpected<Error> cannot_read_as(const BlockHeader& header, DType as) {
+  return fail(Errc::kInvalidArgument, "a block of {} in codec {} can't be read as {}",
+              dtype_name(header.source), codec_name(header.codec), dtype_name(as));
 }
 
 uint64_t values_per_block(CodecSpec spec, DType source) {
-  const uint64_t bytes = chunk_bytes(spec, source, limits::kChunkValues);
-  static_assert(limits::kChunkValues * 8 <= limits::kBlockBytesTarget, "a chunk of F64 is a block");
-  return limits::kBlockBytesTarget / bytes * limits::kChunkValues;
+  return codec_of(spec.id).values_per_block(spec, source);
 }
 
 std::vector<ValueRange> sample_ranges(CodecSpec spec, uint64_t total_values) {
-  if (spec.id != CodecId::kInt4 || total_values == 0) return {};
+  if (!codec_of(spec.id).learns() || total_values == 0) return {};
   const uint64_t wanted =
       std::clamp(total_values / kSampleShare, kSampleValuesMin, kSampleValuesMax);
   if (wanted >= total_values) return {{0, total_values}};
@@ -100,9 +63,37 @@ std::vector<ValueRange> sample_ranges(CodecSpec spec, uint64_t total_values) {
   return ranges;
 }
 
+Result<std::unique_ptr<TensorEncoder>> TensorEncoder::create(CodecSpec spec, DType source,
+                                                             std::span<const std::byte> sample) {
+  if (spec.id != CodecId::kRaw && !dtype_is_codable(source)) {
+    return fail(Errc::kInvalidArgument,
+                "codec {} encodes F32, F16 and BF16, not {}; use raw for this tensor",
+                codec_name(spec), dtype_name(source));
+  }
+  return codec_of(spec.id).make_encoder(spec, source, sample);
+}
+
+Result<EncodedBlock> TensorEncoder::encode_delta(std::span<const std::byte> /*values*/,
+                                                 std::span<const std::byte> /*base*/) const {
+  return fail(Errc::kInvalidArgument, "only codec lossless encodes a tensor against another");
+}
+
 Result<BlockInfo> inspect_block(std::span<const std::byte> block) {
   BALLAST_TRY(const BlockHeader header, read_header(block));
-  return BlockInfo{header.codec, header.source, header.values};
+  return BlockInfo{header.codec, header.source, header.values,
+                   codec_of(header.codec.id).base(header)};
+}
+
+Status decode_block(std::span<const std::byte> block, uint64_t first, uint64_t count, DType as,
+                    std::span<std::byte> out, std::span<const std::byte> base) {
+  BALLAST_TRY(const BlockHeader header, read_header(block));
+  if (first > header.values || count > header.values - first) {
+    return fail(Errc::kInvalidArgument, "values {} to {} lie outside of a block of {}", first,
+                first + count, header.values);
+  }
+  BALLAST_CHECK(out.size() == count * dtype_bytes(as), "{} bytes for {} values of {}", out.size(),
+                count, dtype_name(as));
+  return codec_of(header.codec.id).decode(header, block, {first, count, as, out, base});
 }
 
 }  // namespace ballast::quant

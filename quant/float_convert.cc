@@ -1,5 +1,6 @@
 #include "quant/float_convert.h"
 
+#include <atomic>
 #include <cstring>
 
 namespace ballast::quant {
@@ -15,15 +16,21 @@ void load_f32(DType dtype, const std::byte* from, size_t count, float* to) {
   convert(halves, to, count);
 }
 
-void store_f32(DType dtype, const float* from, size_t count, std::byte* to) {
-  if (dtype == DType::kF32) {
-    std::memcpy(to, from, count * sizeof(float));
-    return;
+void store_f32(DType dtype, const float* from, size_t count, std::byte* to, bool streaming) {
+  alignas(64) uint16_t halves[kPieceValues];
+  const void* bytes = from;
+  if (dtype != DType::kF32) {
+    const FromF32Fn convert = dtype == DType::kF16 ? kernel().f32_to_f16 : kernel().f32_to_bf16;
+    convert(from, halves, count);
+    bytes = halves;
   }
-  uint16_t halves[kPieceValues];
-  const FromF32Fn convert = dtype == DType::kF16 ? kernel().f32_to_f16 : kernel().f32_to_bf16;
-  convert(from, halves, count);
-  std::memcpy(to, halves, count * sizeof(uint16_t));
+  if (streaming) {
+    kernel().stream(static_cast<const std::byte*>(bytes), to, count * dtype_bytes(dtype));
+  } else {
+    std::memcpy(to, bytes, count * dtype_bytes(dtype));
+  }
 }
+
+void finish_streaming() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 
 }  // namespace ballast::quant

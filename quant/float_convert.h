@@ -15,6 +15,10 @@ static_assert(kPieceValues >= kBatchGroups * kGroupValuesMax);
 
 // REQUIRES: dtype_is_codable(dtype), count <= kPieceValues.
 void load_f32(DType dtype, const std::byte* from, size_t count, float* to);
-void store_f32(DType dtype, const float* from, size_t count, std::byte* to);
+// `streaming`: bypass the caches, if `to` is 64-byte aligned; finish_streaming() must follow.
+void store_f32(DType dtype, const float* from, size_t count, std::byte* to, bool streaming = false);
+
+// Orders all streaming writes before what this thread does next.
+void finish_streaming();
 
 }  // namespace ballast::quant

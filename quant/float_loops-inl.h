@@ -70,5 +70,19 @@ void measure(const float* x, const float* y, size_t count, PairSums& sums) {
   }
 }
 
+void stream(const std::byte* from, std::byte* to, size_t bytes) {
+  // The compiler splits it into the vectors that the instruction set has.
+  typedef uint64_t Line __attribute__((vector_size(64), may_alias));
+  typedef uint64_t AnyLine __attribute__((vector_size(64), may_alias, aligned(1)));
+  size_t i = 0;
+  if (reinterpret_cast<uintptr_t>(to) % sizeof(Line) == 0) {
+    for (; i + sizeof(Line) <= bytes; i += sizeof(Line)) {
+      const Line line = *reinterpret_cast<const AnyLine*>(from + i);
+      __builtin_nontemporal_store(line, reinterpret_cast<Line*>(to + i));
+    }
+  }
+  __builtin_memcpy(to + i, from + i, bytes - i);
+}
+
 }  // namespace
 }  // namespace ballast::quant

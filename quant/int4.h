@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <span>
 
-#include "quant/block_header.h"
+#include "proto/base/limits.h"
+#include "quant/dtype.h"
 #include "quant/error_report.h"
+#include "quant/kernels.h"
 
 namespace ballast::quant {
 
@@ -22,9 +24,22 @@ Codebook learn_codebook(std::span<const std::byte> values, DType source, size_t 
 // The base that lets the scales of all groups of these values be written.
 float choose_scale_base(std::span<const std::byte> values, DType source);
 
+// What the chunks of a block share.
+struct Int4Parameters {
+  size_t group = 32;
+  DType source = DType::kF32;
+  float scale_base = 0;
+  Codebook codebook{};
+};
+
+// The bytes of a chunk that holds `values` values, at most limits::kChunkValues.
+constexpr uint64_t int4_chunk_bytes(size_t group, uint64_t values) {
+  return units_for(values) * (kUnitValues / group + kUnitCodeBytes);
+}
+
 // Encodes one chunk of at most limits::kChunkValues values into `out`.
-// REQUIRES: out.size() is the chunk's size, and the header's codec is int4.
-ErrorSums encode_int4_chunk(const BlockHeader& header, std::span<const std::byte> values,
+// REQUIRES: out.size() is the chunk's size.
+ErrorSums encode_int4_chunk(const Int4Parameters& parameters, std::span<const std::byte> values,
                             std::span<std::byte> out);
 
 }  // namespace ballast::quant

@@ -4,6 +4,7 @@
 #include "quant/float_convert.h"
 #include "quant/int4.h"
 #include "quant/kernels.h"
+#include "quant/log_scale.h"
 
 namespace ballast::quant {
 namespace {
@@ -45,11 +46,11 @@ float choose_scale_base(std::span<const std::byte> values, DType source) {
   return std::clamp(largest * kBasePerMagnitude, kScaleBaseMin, kScaleBaseMax);
 }
 
-ErrorSums encode_int4_chunk(const BlockHeader& header, std::span<const std::byte> values,
+ErrorSums encode_int4_chunk(const Int4Parameters& parameters, std::span<const std::byte> values,
                             std::span<std::byte> out) {
-  const size_t group = header.codec.group_size;
-  const size_t value_bytes = dtype_bytes(header.source);
-  const EncodeTable table(header.scale_base, header.codebook, group);
+  const size_t group = parameters.group;
+  const size_t value_bytes = dtype_bytes(parameters.source);
+  const EncodeTable table(parameters.scale_base, parameters.codebook, group);
   auto* scales = reinterpret_cast<uint8_t*>(out.data());
   uint8_t* codes = scales + units_for(values.size() / value_bytes) * (kUnitValues / group);
 
@@ -58,7 +59,7 @@ ErrorSums encode_int4_chunk(const BlockHeader& header, std::span<const std::byte
   ErrorSums sums;
   while (!values.empty()) {
     const size_t count = std::min(kBatchGroups * group, values.size() / value_bytes);
-    load_f32(header.source, values.data(), count, batch_values.data());
+    load_f32(parameters.source, values.data(), count, batch_values.data());
     std::fill(batch_values.begin() + count, batch_values.begin() + kBatchGroups * group, 0.0f);
     kernel().int4_encode(table, batch_values.data(), batch);
     const size_t units = units_for(count);
@@ -71,7 +72,7 @@ ErrorSums encode_int4_chunk(const BlockHeader& header, std::span<const std::byte
     values = values.subspan(count * value_bytes);
   }
   // The kernel counts in units of the base.
-  const double base = header.scale_base;
+  const double base = parameters.scale_base;
   sums.signal_energy *= base * base;
   sums.decoded_energy *= base * base;
   sums.noise_energy *= base * base;

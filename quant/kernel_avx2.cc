@@ -1,9 +1,15 @@
 // AVX2 and F16C: 8 lanes; a look-up among 16 bytes decodes codes.
 #include <immintrin.h>
 
+#include "quant/bits-inl.h"
+#include "quant/expand_tables-inl.h"
 #include "quant/float_loops-inl.h"
+#include "quant/int8_loops-inl.h"
 #include "quant/kernels.h"
 #include "quant/log_scale.h"
+#include "quant/lossless_loops-inl.h"
+#include "quant/rans_loops-inl.h"
+#include "quant/sparse_units-inl.h"
 
 namespace ballast::quant {
 namespace {
@@ -287,12 +293,114 @@ void int4_to(const DecodeTable& table, PackedUnits packed, void* out, bool strea
   _mm_sfence();
 }
 
+size_t translate(const uint8_t* table, const uint8_t* symbols, size_t count, uint8_t* to) {
+  const auto* halves = reinterpret_cast<const __m128i*>(table);
+  const __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128(halves));
+  const __m256i high = _mm256_broadcastsi128_si256(_mm_loadu_si128(halves + 1));
+  size_t last = 0;
+  size_t i = 0;
+  for (; i + 32 <= count; i += 32) {
+    const __m256i symbol = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(symbols + i));
+    // Bit 4 of a symbol becomes the sign that chooses the table.
+    const __m256i upper = _mm256_slli_epi16(symbol, 3);
+    const __m256i byte = _mm256_blendv_epi8(_mm256_shuffle_epi8(low, symbol),
+                                            _mm256_shuffle_epi8(high, symbol), upper);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), byte);
+    const __m256i is_last = _mm256_cmpeq_epi8(symbol, _mm256_set1_epi8(31));
+    last += __builtin_popcount(static_cast<uint32_t>(_mm256_movemask_epi8(is_last)));
+  }
+  for (; i < count; ++i) {
+    to[i] = table[symbols[i]];
+    last += symbols[i] == 31 ? 1 : 0;
+  }
+  return last;
+}
+
+// Calls put(byte of the bitmap, its number, values before it).
+template <class Put>
+void for_each_byte(const uint8_t* bitmap, size_t units, const Put& put) {
+  size_t taken = 0;
+  for (size_t unit = 0; unit < units; ++unit) {
+    const uint64_t word = load_word(bitmap + unit * kUnitBitmapBytes);
+    for (size_t i = 0; i < kUnitBitmapBytes; ++i) {
+      const uint64_t before = i == 0 ? 0 : word << (64 - 8 * i);
+      put(word >> 8 * i & 255, unit * kUnitBitmapBytes + i, taken + ones_in(before));
+    }
+    taken += ones_in(word);
+  }
+}
+
+template <bool kStreaming>
+void expand(const uint8_t* bitmap, size_t units, const float* values, float* out) {
+  for_each_byte(bitmap, units, [&](uint64_t bits, size_t at, size_t taken) {
+    const auto* places = reinterpret_cast<const __m128i*>(kExpandTables.words[bits]);
+    const __m256i index = _mm256_cvtepi8_epi32(_mm_loadl_epi64(places));
+    const __m256 spread = _mm256_permutevar8x32_ps(_mm256_loadu_ps(values + taken), index);
+    const __m256i none = _mm256_srai_epi32(index, 31);
+    put<kStreaming>(out, at, _mm256_andnot_si256(none, _mm256_castps_si256(spread)));
+  });
+}
+
+template <bool kStreaming>
+void expand(const uint8_t* bitmap, size_t units, const uint16_t* values, uint16_t* out) {
+  for_each_byte(bitmap, units, [&](uint64_t bits, size_t at, size_t taken) {
+    const auto* places = reinterpret_cast<const __m128i*>(kExpandTables.bytes[bits]);
+    const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(values + taken));
+    const __m128i spread = _mm_shuffle_epi8(eight, _mm_load_si128(places));
+    auto* to = reinterpret_cast<__m128i*>(out) + at;
+    if constexpr (kStreaming) {
+      _mm_stream_si128(to, spread);
+    } else {
+      _mm_storeu_si128(to, spread);
+    }
+  });
+}
+
+template <class Word, class As>
+void sparse4_to(const DecodeTable& table, const SparseUnits& sparse, void* out, bool streaming) {
+  const bool aligned = reinterpret_cast<uintptr_t>(out) % sizeof(__m256i) == 0;
+  auto* to = static_cast<Word*>(out);
+  const auto decode = [&](PackedUnits packed, Word* values) {
+    decode_groups<As, false>(table, packed, values);
+  };
+  if (!streaming || !aligned) {
+    return decode_sparse<Word>(sparse, decode, [&](auto bitmap, auto units, auto values, auto at) {
+      expand<false>(bitmap, units, values, to + at * kUnitValues);
+    });
+  }
+  decode_sparse<Word>(sparse, decode, [&](auto bitmap, auto units, auto values, auto at) {
+    expand<true>(bitmap, units, values, to + at * kUnitValues);
+  });
+  _mm_sfence();
+}
+
 }  // namespace
 
 const Kernel& avx2_kernel() {
-  static constexpr Kernel kKernel{
-      "avx2",     int4_to<AsF32>, int4_to<As16<F16>>, int4_to<As16<BF16>>, int4_encode, abs_max,
-      f16_to_f32, bf16_to_f32,    f32_to_f16,         f32_to_bf16,         measure};
+  static constexpr Kernel kKernel{"avx2",
+                                  int4_to<AsF32>,
+                                  int4_to<As16<F16>>,
+                                  int4_to<As16<BF16>>,
+                                  int4_encode,
+                                  abs_max,
+                                  f16_to_f32,
+                                  bf16_to_f32,
+                                  f32_to_f16,
+                                  f32_to_bf16,
+                                  measure,
+                                  rans_encode,
+                                  rans_decode,
+                                  ec4_decode,
+                                  ec4t_decode,
+                                  ec4_quantize,
+                                  ec4t_quantize,
+                                  stream,
+                                  kInt8Kernel,
+                                  lossless_kernel(translate),
+                                  count_ones,
+                                  sparse4_to<float, AsF32>,
+                                  sparse4_to<uint16_t, As16<F16>>,
+                                  sparse4_to<uint16_t, As16<BF16>>};
   return kKernel;
 }
 

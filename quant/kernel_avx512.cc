@@ -1,9 +1,14 @@
 // AVX-512 F, BW, DQ, VL: 16 lanes, and the codebook in one register.
 #include <immintrin.h>
 
+#include "quant/bits-inl.h"
 #include "quant/float_loops-inl.h"
+#include "quant/int8_loops-inl.h"
 #include "quant/kernels.h"
 #include "quant/log_scale.h"
+#include "quant/lossless_loops-inl.h"
+#include "quant/rans_avx512-inl.h"
+#include "quant/sparse_units-inl.h"
 
 namespace ballast::quant {
 namespace {
@@ -281,12 +286,113 @@ void int4_to_16(const DecodeTable& table, PackedUnits packed, void* out, bool st
   _mm_sfence();
 }
 
+size_t translate(const uint8_t* table, const uint8_t* symbols, size_t count, uint8_t* to) {
+  const auto* halves = reinterpret_cast<const __m128i*>(table);
+  const __m512i low = _mm512_broadcast_i32x4(_mm_loadu_si128(halves));
+  const __m512i high = _mm512_broadcast_i32x4(_mm_loadu_si128(halves + 1));
+  size_t last = 0;
+  for (size_t i = 0; i < count; i += 64) {
+    const size_t left = count - i;
+    const __mmask64 lanes = left >= 64 ? ~__mmask64{0} : (__mmask64{1} << left) - 1;
+    const __m512i symbol = _mm512_maskz_loadu_epi8(lanes, symbols + i);
+    const __mmask64 upper = _mm512_test_epi8_mask(symbol, _mm512_set1_epi8(16));
+    const __m512i byte =
+        _mm512_mask_shuffle_epi8(_mm512_shuffle_epi8(low, symbol), upper, high, symbol);
+    _mm512_mask_storeu_epi8(to + i, lanes, byte);
+    last += __builtin_popcountll(_mm512_cmpeq_epi8_mask(symbol, _mm512_set1_epi8(31)));
+  }
+  return last;
+}
+
+// Loads, and keeps the compiler from making one instruction of this and an expansion: that is many
+// times slower than the two on some CPUs.
+__m512i load_to_expand(const void* from) {
+  __m512i values = _mm512_loadu_si512(from);
+  asm("" : "+v"(values));
+  return values;
+}
+
+template <bool kStreaming>
+void expand(const uint8_t* bitmap, size_t units, const float* values, float* out) {
+  for (size_t unit = 0; unit < units; ++unit) {
+    const uint64_t word = load_word(bitmap + unit * kUnitBitmapBytes);
+    const auto part = [&](size_t i, uint64_t before) {
+      const auto places = static_cast<__mmask16>(word >> 16 * i);
+      const __m512i next = load_to_expand(values + ones_in(before));
+      put<kStreaming>(out, unit * 4 + i, _mm512_maskz_expand_epi32(places, next));
+    };
+    part(0, 0);
+    part(1, word << 48);
+    part(2, word << 32);
+    part(3, word << 16);
+    values += ones_in(word);
+  }
+}
+
+// By way of 32 bits: the instruction for 16 is in VBMI2.
+template <bool kStreaming>
+void expand(const uint8_t* bitmap, size_t units, const uint16_t* values, uint16_t* out) {
+  for (size_t unit = 0; unit < units; ++unit) {
+    const uint64_t word = load_word(bitmap + unit * kUnitBitmapBytes);
+    const auto part = [&](size_t i, uint64_t before) {
+      const auto* next = reinterpret_cast<const __m256i*>(values + ones_in(before));
+      const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(next));
+      const auto places = static_cast<__mmask16>(word >> 16 * i);
+      return _mm512_cvtepi32_epi16(_mm512_maskz_expand_epi32(places, wide));
+    };
+    const auto pair = [](__m256i low, __m256i high) {
+      return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    };
+    put<kStreaming>(out, unit * 2, pair(part(0, 0), part(1, word << 48)));
+    put<kStreaming>(out, unit * 2 + 1, pair(part(2, word << 32), part(3, word << 16)));
+    values += ones_in(word);
+  }
+}
+
+template <class Word, DecodeFn kDecode>
+void sparse4_to(const DecodeTable& table, const SparseUnits& sparse, void* out, bool streaming) {
+  auto* to = static_cast<Word*>(out);
+  const auto decode = [&](PackedUnits packed, Word* values) {
+    kDecode(table, packed, values, false);
+  };
+  if (!streams(out, streaming)) {
+    return decode_sparse<Word>(sparse, decode, [&](auto bitmap, auto units, auto values, auto at) {
+      expand<false>(bitmap, units, values, to + at * kUnitValues);
+    });
+  }
+  decode_sparse<Word>(sparse, decode, [&](auto bitmap, auto units, auto values, auto at) {
+    expand<true>(bitmap, units, values, to + at * kUnitValues);
+  });
+  _mm_sfence();
+}
+
 }  // namespace
 
 const Kernel& avx512_kernel() {
-  static constexpr Kernel kKernel{
-      "avx512",   int4_to_f32, int4_to_16<AsF16>, int4_to_16<AsBF16>, int4_encode, abs_max,
-      f16_to_f32, bf16_to_f32, f32_to_f16,        f32_to_bf16,        measure};
+  static constexpr Kernel kKernel{"avx512",
+                                  int4_to_f32,
+                                  int4_to_16<AsF16>,
+                                  int4_to_16<AsBF16>,
+                                  int4_encode,
+                                  abs_max,
+                                  f16_to_f32,
+                                  bf16_to_f32,
+                                  f32_to_f16,
+                                  f32_to_bf16,
+                                  measure,
+                                  rans_encode,
+                                  rans_decode,
+                                  ec4_decode,
+                                  ec4t_decode,
+                                  ec4_quantize,
+                                  ec4t_quantize,
+                                  stream,
+                                  kInt8Kernel,
+                                  lossless_kernel(translate),
+                                  count_ones,
+                                  sparse4_to<float, int4_to_f32>,
+                                  sparse4_to<uint16_t, int4_to_16<AsF16>>,
+                                  sparse4_to<uint16_t, int4_to_16<AsBF16>>};
   return kKernel;
 }
 

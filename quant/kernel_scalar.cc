@@ -6,8 +6,25 @@
 #include <cstring>
 
 #include "quant/float_loops-inl.h"
+#include "quant/int8_loops-inl.h"
 #include "quant/kernels.h"
 #include "quant/log_scale.h"
+#include "quant/lossless_loops-inl.h"
+#include "quant/rans_loops-inl.h"
+
+namespace ballast::quant {
+namespace {
+
+uint64_t count_ones(const uint8_t* bytes, size_t count) {
+  uint64_t ones = 0;
+  for (size_t i = 0; i < count; ++i) ones += static_cast<uint64_t>(std::popcount(bytes[i]));
+  return ones;
+}
+
+}  // namespace
+}  // namespace ballast::quant
+
+#include "quant/sparse_units-inl.h"
 
 namespace ballast::quant {
 namespace {
@@ -181,12 +198,56 @@ void int4_encode(const EncodeTable& table, const float* values, EncodedBatch& ou
   }
 }
 
+size_t translate(const uint8_t* table, const uint8_t* symbols, size_t count, uint8_t* to) {
+  size_t last = 0;
+  for (size_t i = 0; i < count; ++i) {
+    to[i] = table[symbols[i]];
+    last += symbols[i] == 31 ? 1 : 0;
+  }
+  return last;
+}
+
+template <class Word, DecodeFn kDecode>
+void sparse4_to(const DecodeTable& table, const SparseUnits& sparse, void* out,
+                bool /*streaming*/) {
+  auto* to = static_cast<Word*>(out);
+  decode_sparse<Word>(
+      sparse, [&](PackedUnits packed, Word* values) { kDecode(table, packed, values, false); },
+      [&](const uint8_t* bitmap, size_t units, const Word* values, size_t unit) {
+        for (size_t i = 0; i < units * kUnitValues; ++i) {
+          const bool kept = (bitmap[i / 8] >> i % 8 & 1) != 0;
+          to[unit * kUnitValues + i] = kept ? *values++ : Word{0};
+        }
+      });
+}
+
 }  // namespace
 
 const Kernel& scalar_kernel() {
-  static constexpr Kernel kKernel{"scalar",    int4_to_f32, int4_to_f16, int4_to_bf16,
-                                  int4_encode, abs_max,     f16_to_f32,  bf16_to_f32,
-                                  f32_to_f16,  f32_to_bf16, measure};
+  static constexpr Kernel kKernel{"scalar",
+                                  int4_to_f32,
+                                  int4_to_f16,
+                                  int4_to_bf16,
+                                  int4_encode,
+                                  abs_max,
+                                  f16_to_f32,
+                                  bf16_to_f32,
+                                  f32_to_f16,
+                                  f32_to_bf16,
+                                  measure,
+                                  rans_encode,
+                                  rans_decode,
+                                  ec4_decode,
+                                  ec4t_decode,
+                                  ec4_quantize,
+                                  ec4t_quantize,
+                                  stream,
+                                  kInt8Kernel,
+                                  lossless_kernel(translate),
+                                  count_ones,
+                                  sparse4_to<float, int4_to_f32>,
+                                  sparse4_to<uint16_t, int4_to_f16>,
+                                  sparse4_to<uint16_t, int4_to_bf16>};
   return kKernel;
 }
 

@@ -23,6 +23,7 @@ std::vector<const Kernel*> runnable() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       kernels.push_back(&avx512_kernel());
+      if (__builtin_cpu_supports("avx512vbmi2")) kernels.push_back(&vbmi2_kernel());
     }
   }
 #endif

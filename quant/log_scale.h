@@ -1,4 +1,4 @@
-// The scales of int4: powers of 2^(-1/16), as tables of literals.
+// The scales of groups: powers of 2^(-1/16), as tables of literals.
 //
 // libm's exp2 and log2 differ between machines in the last bit, and a last bit here changes codes.
 #pragma once
@@ -14,6 +14,11 @@ inline constexpr int kScaleStepMax = 126;
 inline constexpr uint8_t kZeroScale = 127;
 inline constexpr uint8_t kScaleSignBit = 128;
 
+// The limits of a scale base. Every scale down to 126 steps below the base is a normal number, and
+// the largest value that a block can hold is finite.
+inline constexpr float kScaleBaseMin = 0x1p-118f;
+inline constexpr float kScaleBaseMax = 0x1.fffffep+120f;
+
 // 2^(-i/16)
 inline constexpr std::array<float, 16> kOctave{
     0x1p0f,         0x1.ea4afap-1f, 0x1.d5818ep-1f, 0x1.c199bep-1f, 0x1.ae89fap-1f, 0x1.9c4918p-1f,
@@ -26,15 +31,18 @@ inline constexpr std::array<float, 16> kOctaveMidpoints{
     0x1.5342b6p0f, 0x1.6247ecp0f, 0x1.71f75ep0f, 0x1.82589ap0f, 0x1.93737cp0f, 0x1.a5503cp0f,
     0x1.b7f77p0f,  0x1.cb720ep0f, 0x1.dfc974p0f, 0x1.f50766p0f};
 
+// The steps 0 to kCount - 2; the last entry stands for a group of zeros. A whole number of bits may
+// index them.
+template <size_t kCount>
 struct ScaleSteps {
-  // Both are filled up to 128 entries so that any 7 bits may index them.
-  std::array<float, 128> ratio{};    // 2^(-k/16); 0 for kZeroScale
-  std::array<float, 128> inverse{};  // 2^(k/16); 0 for kZeroScale
+  std::array<float, kCount> ratio{};    // 2^(-k/16); 0 in the last entry
+  std::array<float, kCount> inverse{};  // 2^(k/16); 0 in the last entry
 };
 
-consteval ScaleSteps make_scale_steps() {
-  ScaleSteps steps;
-  for (size_t k = 0; k <= kScaleStepMax; ++k) {
+template <size_t kCount>
+consteval ScaleSteps<kCount> make_scale_steps() {
+  ScaleSteps<kCount> steps;
+  for (size_t k = 0; k + 1 < kCount; ++k) {
     const size_t octave = k / kStepsPerOctave;
     const size_t part = k % kStepsPerOctave;
     const auto power = static_cast<float>(1U << octave);
@@ -44,6 +52,12 @@ consteval ScaleSteps make_scale_steps() {
   }
   return steps;
 }
-inline constexpr ScaleSteps kScaleSteps = make_scale_steps();
+inline constexpr auto kScaleSteps = make_scale_steps<kZeroScale + 1>();
+
+// Where no sign is needed, all 8 bits count steps (int8).
+inline constexpr int kWideScaleStepMax = 254;
+inline constexpr uint8_t kWideZeroScale = 255;
+inline constexpr float kWideScaleBaseMin = 0x1p-110f;  // as above, for 254 steps
+inline constexpr auto kWideScaleSteps = make_scale_steps<kWideZeroScale + 1>();
 
 }  // namespace ballast::quant

@@ -1,196 +1,284 @@
-// codec_bench [FILE.safetensors]
-//
-// What int4 costs: bits and dB over the tensors of a file (or over normally distributed values),
-// then the speed of encoding and decoding beside memcpy and memset in the same process. Speeds are
-// GB/s of the f32 side; medians. Only ratios within one run mean something.
+// codec_bench [FILE.safetensors ...]: bits, error and speed of the codecs beside memory and peers,
+// all in one process. docs/benchmarks.md says what the figures mean.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <cstring>
-#include <fstream>
-#include <functional>
-#include <nlohmann/json.hpp>
-#include <vector>
 
-#include "proto/base/limits.h"
+#include "bench/micro/measure.h"
+#include "bench/micro/results.h"
 #include "quant/codec.h"
 
+namespace ballast::micro {
 namespace {
 
-using ballast::quant::CodecSpec;
-using ballast::quant::DType;
-using ballast::quant::TensorEncoder;
-namespace quant = ballast::quant;
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
 
-constexpr size_t kRepetitions = 9;
-constexpr size_t kInCacheValues = ballast::limits::kChunkValues;  // 512 KiB as f32
-constexpr size_t kOutOfCacheValues = 64 * ballast::limits::kMiB;  // 256 MiB as f32
-constexpr size_t kEncodeValues = 4 * ballast::limits::kMiB;
+// Every codec that has a row. A new one is one string here; what this build of quant does not know
+// is left out with a word on stderr.
+constexpr std::string_view kCodecs[] = {
+    "int4:group=16", "int4",    "int4:group=64", "ec4",  "ec4t", "ec4t:bits=4.05",
+    "int8",          "sparse4", "lossless",      "bf16", "f16",  "f32",
+};
 
-std::vector<float> normal_values(size_t count) {
-  std::vector<float> values(count);
-  uint64_t state = 1;
-  for (float& value : values) {
-    double sum = 0;  // of 12 uniform numbers: near enough to a normal distribution
-    for (int i = 0; i < 12; ++i) {
-      state = state * 6364136223846793005 + 1442695040888963407;
-      sum += static_cast<double>(state >> 40) * 0x1p-24;
+struct Options {
+  std::vector<std::string> files;
+  bool gauss = false;
+  bool t4 = false;
+  std::vector<std::string> codecs{std::begin(kCodecs), std::end(kCodecs)};
+  std::string ggml;
+  std::string kernel;
+  std::vector<std::string> speed_sets;
+  bool speed = true;
+  size_t rounds = 7;
+  int core = -1;
+  std::string json;
+};
+
+void add_options(CLI::App& app, Options& options) {
+  app.add_option("FILE", options.files, "safetensors files: their F32 tensors of rank 2 or more");
+  app.add_flag("--gauss", options.gauss, "4 Mi normally distributed values");
+  app.add_flag("--t4", options.t4,
+               "4 Mi values of Student's t with 4 degrees of freedom. Without --gauss and "
+               "--t4, both are measured");
+  app.add_option("--codec", options.codecs,
+                 "measure this codec instead of all that are known; can be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--ggml", options.ggml,
+                 "directory with libggml-base.so: measures Q4_0 and others");
+  app.add_option("--kernel", options.kernel,
+                 "scalar, avx2, avx512, vbmi2 or all; default: the fastest");
+  app.add_option("--speed-set", options.speed_sets,
+                 "a set whose speed is measured, by name; can be repeated; default: the first "
+                 "generated one")
+      ->allow_extra_args(false);
+  app.add_flag("!--no-speed", options.speed, "sizes and errors alone");
+  app.add_option("--rounds", options.rounds, "rounds of each race")->check(CLI::Range(7, 1001));
+  app.add_option("--core", options.core, "the core to stay on; default: the last");
+  app.add_option("--json", options.json, "also write the rows to this file");
+}
+
+// What did not work for one row must not cost the others.
+template <class T>
+std::optional<T> or_note(Result<T> result, const std::string& row) {
+  if (result) return *std::move(result);
+  fmt::print(stderr, "codec_bench: no row for {}: {}\n", row, result.error().to_string());
+  return std::nullopt;
+}
+
+template <class T>
+void append(std::vector<T>& to, std::optional<std::vector<T>> rows) {
+  if (rows) to.insert(to.end(), rows->begin(), rows->end());
+}
+
+Result<std::vector<DataSet>> make_sets(const Options& options) {
+  std::vector<DataSet> sets;
+  for (const std::string& file : options.files) {
+    BALLAST_TRY(sets.emplace_back(), read_set(file));
+  }
+  if (options.gauss || !options.t4) sets.push_back(gauss_set());
+  if (options.t4 || !options.gauss) sets.push_back(t4_set());
+  for (const std::string& name : options.speed_sets) {
+    if (std::ranges::find(sets, name, &DataSet::name) != sets.end()) continue;
+    return fail(Errc::kInvalidArgument, "--speed-set names '{}', which is none of the sets", name);
+  }
+  return sets;
+}
+
+Methods make_methods(const Options& options) {
+  Methods methods;
+  for (const std::string& codec : options.codecs) {
+    if (auto method = or_note(make_codec(codec), codec)) methods.push_back(*std::move(method));
+  }
+  if (options.ggml.empty()) {
+    fmt::print(
+        stderr,
+        "codec_bench: no rows for ggml: give --ggml the directory of libggml-base.so, as the "
+        "PyPI package libggml-python has it; bench/micro/report does so\n");
+  } else if (auto peers = or_note(load_ggml(options.ggml), "ggml")) {
+    std::ranges::move(*peers, std::back_inserter(methods));
+  }
+  return methods;
+}
+
+Result<std::vector<std::string_view>> kernels_of(const Options& options) {
+  if (options.kernel.empty()) return std::vector{quant::selected_kernel()};
+  if (options.kernel == "all") return quant::available_kernels();
+  BALLAST_TRY_STATUS(quant::select_kernel(options.kernel));
+  return std::vector{quant::selected_kernel()};
+}
+
+class Bench {
+ public:
+  Bench(const Options& options, std::vector<DataSet> sets, std::vector<std::string_view> kernels)
+      : options_(options),
+        sets_(std::move(sets)),
+        kernels_(std::move(kernels)),
+        methods_(make_methods(options)),
+        split_zstd_(make_split_zstd(1)) {
+    results_.rounds = options.rounds;
+    for (const DataSet& set : sets_) results_.sets.push_back(set.name);
+  }
+
+  Results run(int core) {
+    results_.core = core;
+    quality();
+    pruning();
+    sizes();
+    if (options_.speed) {
+      Track track(options_.rounds);
+      speed(track);
+      lossless_speed(track);
     }
-    value = static_cast<float>((sum - 6) * 0.05);
+    return std::move(results_);
   }
-  return values;
-}
 
-// The f32 tensors with at least two dimensions and 4,096 values.
-std::vector<std::vector<float>> read_safetensors(const char* path) {
-  std::ifstream file(path, std::ios::binary);
-  uint64_t length = 0;
-  file.read(reinterpret_cast<char*>(&length), sizeof length);
-  std::string text(length, ' ');
-  file.read(text.data(), static_cast<std::streamsize>(length));
-  if (!file) throw std::runtime_error(fmt::format("can't read the header of '{}'", path));
-  std::vector<std::vector<float>> tensors;
-  for (const auto& [name, tensor] : nlohmann::json::parse(text).items()) {
-    if (name == "__metadata__" || tensor["dtype"] != "F32" || tensor["shape"].size() < 2) continue;
-    const size_t begin = tensor["data_offsets"][0];
-    const size_t end = tensor["data_offsets"][1];
-    std::vector<float> values((end - begin) / sizeof(float));
-    if (values.size() < 4096) continue;
-    file.seekg(static_cast<std::streamoff>(sizeof length + length + begin));
-    file.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(end - begin));
-    tensors.push_back(std::move(values));
-  }
-  return tensors;
-}
-
-std::unique_ptr<TensorEncoder> make_encoder(CodecSpec codec, std::span<const float> values) {
-  std::vector<float> sample;
-  for (const auto [first, count] : quant::sample_ranges(codec, values.size())) {
-    sample.insert(sample.end(), &values[first], &values[first] + count);
-  }
-  return TensorEncoder::create(codec, DType::kF32, std::as_bytes(std::span(sample))).value();
-}
-
-std::vector<ballast::MutableBytes> encode(CodecSpec codec, std::span<const float> values,
-                                          quant::ErrorSums& sums) {
-  const auto encoder = make_encoder(codec, values);
-  const size_t step = quant::values_per_block(codec, DType::kF32);
-  std::vector<ballast::MutableBytes> blocks;
-  for (size_t at = 0; at < values.size(); at += step) {
-    const auto part = values.subspan(at, std::min(step, values.size() - at));
-    auto block = encoder->encode(std::as_bytes(part)).value();
-    sums += block.error;
-    blocks.push_back(std::move(block.bytes));
-  }
-  return blocks;
-}
-
-void print_quality(const std::vector<std::vector<float>>& tensors) {
-  fmt::print("{:16} {:>10} {:>8} {:>12} {:>10}\n", "codec", "bits", "dB", "max error", "cosine");
-  for (const char* name : {"int4:group=16", "int4", "int4:group=64", "bf16", "f16"}) {
-    quant::ErrorSums sums;
-    size_t bytes = 0;
-    size_t values = 0;
-    for (const auto& tensor : tensors) {
-      for (const auto& block : encode(quant::parse_codec(name).value(), tensor, sums)) {
-        bytes += block.size();
+ private:
+  void quality() {
+    for (const DataSet& set : sets_) {
+      for (const auto& method : methods_) {
+        const auto row = or_note(measure_quality(set, *method),
+                                 fmt::format("{} on {}", method->name(), set.name));
+        if (row) results_.quality.push_back(*row);
       }
-      values += tensor.size();
-    }
-    const quant::ErrorReport report = quant::error_report(sums);
-    fmt::print("{:16} {:10.4f} {:8.3f} {:12.6f} {:10.7f}\n", name,
-               8 * static_cast<double>(bytes) / static_cast<double>(values), report.sqnr_db,
-               report.max_abs, report.cosine);
-  }
-}
-
-// Seconds of one call; the median. Calls that are too short to time are timed together.
-double median_seconds(size_t calls, const std::function<void()>& work) {
-  std::vector<double> seconds;
-  work();
-  for (size_t i = 0; i < kRepetitions; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    for (size_t call = 0; call < calls; ++call) work();
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    seconds.push_back(taken.count() / static_cast<double>(calls));
-  }
-  std::ranges::nth_element(seconds, seconds.begin() + kRepetitions / 2);
-  return seconds[kRepetitions / 2];
-}
-
-void print_speed(std::string_view what, double bytes, double seconds) {
-  fmt::print("  {:28} {:8.2f} GB/s\n", what, bytes / seconds * 1e-9);
-}
-
-void decode_all(const std::vector<ballast::MutableBytes>& blocks, DType as,
-                std::span<std::byte> out) {
-  for (const auto& block : blocks) {
-    const std::span bytes(const_cast<ballast::MutableBytes&>(block).data(), block.size());
-    const uint64_t values = quant::inspect_block(bytes).value().values;
-    const size_t length = values * quant::dtype_bytes(as);
-    if (!quant::decode_block(bytes, 0, values, as, out.first(length))) std::abort();
-    out = out.subspan(length);
-  }
-}
-
-void decode_speed(std::string_view title, size_t count, size_t calls) {
-  const std::vector<float> values = normal_values(std::min(count, kEncodeValues));
-  quant::ErrorSums sums;
-  std::vector<ballast::MutableBytes> blocks;
-  for (size_t at = 0; at < count; at += values.size()) {
-    for (auto& block : encode({quant::CodecId::kInt4, 32}, values, sums)) {
-      blocks.push_back(std::move(block));
     }
   }
-  const size_t bytes = count * sizeof(float);
-  ballast::MutableBytes from(bytes);
-  ballast::MutableBytes out(bytes);
-  std::memset(from.data(), 1, bytes);
-  const auto total = static_cast<double>(bytes);
-  fmt::print("decode, {}, {} KiB as f32\n", title, bytes >> 10);
-  print_speed("memcpy", total,
-              median_seconds(calls, [&] { std::memcpy(out.data(), from.data(), bytes); }));
-  print_speed("memset", total, median_seconds(calls, [&] { std::memset(out.data(), 2, bytes); }));
-  for (const std::string_view kernel : quant::available_kernels()) {
-    if (!quant::select_kernel(kernel)) std::abort();
-    for (const DType as : {DType::kF32, DType::kF16, DType::kBF16}) {
-      const auto decoded = out.span().first(count * quant::dtype_bytes(as));
-      print_speed(fmt::format("{} to {}", kernel, quant::dtype_name(as)), total,
-                  median_seconds(calls, [&] { decode_all(blocks, as, decoded); }));
-    }
-  }
-}
 
-void encode_speed() {
-  const std::vector<float> values = normal_values(kEncodeValues);
-  const double total = static_cast<double>(kEncodeValues) * sizeof(float);
-  fmt::print("encode, {} MiB as f32\n", kEncodeValues * sizeof(float) >> 20);
-  for (const std::string_view kernel : quant::available_kernels()) {
-    if (!quant::select_kernel(kernel)) std::abort();
-    for (const char* name : {"int4:group=16", "int4", "int4:group=64", "bf16", "f32"}) {
-      const CodecSpec codec = quant::parse_codec(name).value();
-      quant::ErrorSums sums;
-      print_speed(fmt::format("{} {}", kernel, name), total,
-                  median_seconds(1, [&] { encode(codec, values, sums); }));
+  // A plain copy keeps every bit too, but there is nothing to learn from it.
+  bool is_lossless(const Method& method) const {
+    bool any = false;
+    for (const QualityRow& row : results_.quality) {
+      if (row.method != method.name()) continue;
+      if (!row.exact) return false;
+      any = true;
     }
-    print_speed(fmt::format("{} codebook alone", kernel), total,
-                median_seconds(1, [&] { make_encoder({quant::CodecId::kInt4, 32}, values); }));
+    return any && !is_plain(method);
   }
+
+  bool is_plain(const Method& method) const {
+    const auto codec = quant::parse_codec(method.name());
+    return codec && std::ranges::any_of(
+                        std::array{quant::DType::kF32, quant::DType::kF16, quant::DType::kBF16},
+                        [&](quant::DType dtype) { return *codec == quant::exact_codec(dtype); });
+  }
+
+  void pruning() {
+    for (const DataSet& set : sets_) {
+      for (const Pruning pattern : kPrunings) {
+        DataSet copy = pruned(set, pattern);
+        copy.name = fmt::format("{}, {}", set.name, pruning_name(pattern));
+        for (const auto& method : methods_) {
+          if (method->is_peer() || is_plain(*method)) continue;
+          const auto row = or_note(measure_quality(copy, *method),
+                                   fmt::format("{} on {}", method->name(), copy.name));
+          if (row) results_.pruned.push_back(*row);
+        }
+      }
+    }
+  }
+
+  // The peer comes first: speeds are set against it.
+  std::vector<const Method*> lossless_methods() const {
+    std::vector<const Method*> methods = {split_zstd_.get()};
+    for (const auto& method : methods_) {
+      if (is_lossless(*method)) methods.push_back(method.get());
+    }
+    return methods;
+  }
+
+  void sizes() {
+    for (const DataSet& set : sets_) {
+      for (const quant::DType source : kSources) {
+        for (const Method* method : lossless_methods()) {
+          const auto row = or_note(
+              measure_size(set, source, *method),
+              fmt::format("{} on {} as {}", method->name(), set.name, quant::dtype_name(source)));
+          if (row) results_.sizes.push_back(*row);
+        }
+      }
+    }
+  }
+
+  bool wants_speed(const DataSet& set) const {
+    if (!options_.speed_sets.empty()) {
+      return std::ranges::find(options_.speed_sets, set.name) != options_.speed_sets.end();
+    }
+    return &set == &sets_[std::min(options_.files.size(), sets_.size() - 1)];
+  }
+
+  void speed(Track& track) {
+    for (const DataSet& set : sets_) {
+      if (!wants_speed(set)) continue;
+      for (const auto& method : methods_) {
+        if (is_lossless(*method)) continue;
+        for (const std::string_view kernel : kernels_) {
+          if (method->is_peer() && kernel != kernels_.back()) continue;
+          if (!quant::select_kernel(kernel)) continue;
+          const std::string row = fmt::format("the speed of {} on {}", method->name(), set.name);
+          append(results_.speeds, or_note(track.encode(set, *method), row));
+          append(results_.speeds, or_note(track.decode(set, *method), row));
+        }
+      }
+    }
+  }
+
+  // On files too: how fast bits are kept depends on the bits.
+  void lossless_speed(Track& track) {
+    for (size_t i = 0; i < sets_.size(); ++i) {
+      if (i >= options_.files.size() && !wants_speed(sets_[i])) continue;
+      for (const quant::DType source : kSources) {
+        for (const std::string_view kernel : kernels_) {
+          if (!quant::select_kernel(kernel)) continue;
+          append(results_.speeds,
+                 or_note(track.keep(sets_[i], source, lossless_methods()),
+                         fmt::format("the speed of lossless codecs on {}", sets_[i].name)));
+        }
+      }
+    }
+  }
+
+  static constexpr quant::DType kSources[] = {quant::DType::kBF16, quant::DType::kF16,
+                                              quant::DType::kF32};
+
+  const Options& options_;
+  std::vector<DataSet> sets_;
+  std::vector<std::string_view> kernels_;
+  Methods methods_;
+  std::unique_ptr<Method> split_zstd_;
+  Results results_;
+};
+
+Result<bool> run(const Options& options) {
+  BALLAST_TRY(const int core, pin_to_core(options.core));
+  BALLAST_TRY(auto kernels, kernels_of(options));
+  BALLAST_TRY(auto sets, make_sets(options));
+  const Results results = Bench(options, std::move(sets), std::move(kernels)).run(core);
+  print_table(results);
+  if (!options.json.empty()) BALLAST_TRY_STATUS(write_json(results, options.json));
+  return std::ranges::all_of(results.quality, &QualityRow::report_agrees);
 }
 
 }  // namespace
+}  // namespace ballast::micro
 
 int main(int argc, char** argv) {
-  if (argc > 2) {
-    fmt::print(stderr, "usage: codec_bench [FILE.safetensors]\n");
-    return 2;
+  CLI::App app("Measures the codecs: bits, error and speed beside memory and peers.");
+  ballast::micro::Options options;
+  ballast::micro::add_options(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : ballast::micro::kExitUsage;
   }
-  print_quality(argc == 2 ? read_safetensors(argv[1])
-                          : std::vector<std::vector<float>>{normal_values(kEncodeValues)});
-  encode_speed();
-  decode_speed("in cache", kInCacheValues, 64);
-  decode_speed("out of cache", kOutOfCacheValues, 1);
+  const auto agreed = ballast::micro::run(options);
+  if (!agreed) {
+    fmt::print(stderr, "codec_bench: {}\n", agreed.error().to_string());
+    return ballast::micro::kExitFailed;
+  }
+  if (!*agreed) {
+    fmt::print(stderr, "codec_bench: an encoder reports another error than was measured\n");
+    return ballast::micro::kExitFailed;
+  }
   return 0;
 }

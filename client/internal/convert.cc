@@ -1,5 +1,7 @@
 #include "client/internal/convert.h"
 
+#include <algorithm>
+
 #include "proto/base/limits.h"
 #include "proto/base/uuid.h"
 
@@ -65,19 +67,52 @@ quant::ErrorSums from_wire(const pb::ErrorSums& sums) {
           .max_abs_error = sums.max_abs_error()};
 }
 
+pb::Codec to_wire(const CodecSpec& codec) {
+  pb::Codec wire;
+  wire.set_id(static_cast<uint32_t>(codec.id));
+  wire.set_group_size(codec.group_size);
+  wire.set_millibits(codec.millibits);
+  wire.set_centidb(codec.centidb);
+  return wire;
+}
+
+Result<CodecSpec> from_wire(const pb::Codec& wire) {
+  return quant::codec_from_numbers(wire.id(), wire.group_size(), wire.millibits(), wire.centidb());
+}
+
+namespace {
+
+pb::Pruning to_wire(const StoredPruning& pruning, const std::vector<uint64_t>& shape) {
+  pb::Pruning wire;
+  wire.set_kind(static_cast<uint32_t>(pruning.spec.kind));
+  wire.set_millionths(pruning.spec.millionths);
+  wire.set_n(pruning.spec.n);
+  wire.set_m(pruning.spec.m);
+  wire.set_removed(pruning.removed);
+  wire.set_removed_energy(pruning.removed_energy);
+  if (!pruning.kept) return wire;
+  wire.set_kept(std::string(as_text(pruning.kept->bitmap())));
+  wire.set_extent(shape.at(quant::prune_axis(pruning.spec, shape.size()).value()));
+  return wire;
+}
+
+}  // namespace
+
 pb::Tensor to_wire(const StoredTensor& tensor) {
   pb::Tensor wire;
   wire.set_name(tensor.name);
   wire.set_section(tensor.section);
   wire.set_dtype(static_cast<uint32_t>(tensor.dtype));
-  wire.mutable_shape()->Assign(tensor.shape.begin(), tensor.shape.end());
-  wire.mutable_codec()->set_id(static_cast<uint32_t>(tensor.codec.id));
-  wire.mutable_codec()->set_group_size(tensor.codec.group_size);
+  const std::vector<uint64_t> shape = tensor.small_shape();
+  wire.mutable_shape()->Assign(shape.begin(), shape.end());
+  *wire.mutable_codec() = to_wire(tensor.codec);
   wire.set_values_per_block(tensor.values_per_block);
   wire.set_encoded_bytes(tensor.encoded_bytes);
   if (tensor.error) *wire.mutable_error() = to_wire(*tensor.error);
   for (const BlockId& block : tensor.blocks) *wire.add_blocks() = to_wire(block);
   if (tensor.block_list) *wire.mutable_block_list() = to_wire(*tensor.block_list);
+  if (tensor.pruning) *wire.mutable_pruning() = to_wire(*tensor.pruning, tensor.shape);
+  if (tensor.base) *wire.mutable_base() = to_wire(*tensor.base);
   return wire;
 }
 
@@ -88,13 +123,52 @@ Result<BlockId> from_wire(const pb::BlockRef& block) {
   return BlockId{.digest = digest, .length = block.length(), .crc32c = block.crc32c()};
 }
 
-Result<StoredTensor> from_wire(const pb::Tensor& wire) {
+namespace {
+
+Result<PruneSpec> prune_from_wire(const pb::Pruning& wire) {
+  return quant::prune_from_numbers(wire.kind(), wire.millionths(), wire.n(), wire.m());
+}
+
+// The shape as it was before slices were taken out.
+Result<std::vector<uint64_t>> original_shape(const pb::Pruning& wire, PruneSpec spec,
+                                             std::vector<uint64_t> shape) {
+  if (!quant::prune_is_structured(spec)) return shape;
+  const auto axis = quant::prune_axis(spec, shape.size());
+  if (!axis || wire.extent() < shape[*axis] || wire.extent() > quant::kPrunedExtentMax)
+    return fail(Errc::kCorrupt, "a stored tensor of rank {} lost slices of {}: pruning {}",
+                shape.size(), wire.extent(), quant::prune_name(spec));
+  shape[*axis] = wire.extent();
+  BALLAST_TRY_STATUS(checked_values(shape));
+  return shape;
+}
+
+// Sets the pruning, and the shape to the original one.
+Status read_pruning(const pb::Pruning& wire, StoredTensor& tensor) {
+  BALLAST_TRY(const PruneSpec spec, prune_from_wire(wire));
+  std::vector<uint64_t> small = tensor.shape;
+  BALLAST_TRY(tensor.shape, original_shape(wire, spec, small));
+  tensor.pruning = {.spec = spec,
+                    .removed = wire.removed(),
+                    .removed_energy = wire.removed_energy(),
+                    .kept = nullptr};
+  if (!quant::prune_is_structured(spec)) return {};
+  BALLAST_TRY(const size_t axis, quant::prune_axis(spec, small.size()));
+  BALLAST_TRY(auto kept, quant::KeptSlices::create(tensor.shape, axis, as_byte_span(wire.kept())));
+  if (!std::ranges::equal(kept.small_shape(), small))
+    return fail(Errc::kCorrupt, "a stored tensor's shape is not what its pruning left");
+  tensor.pruning->kept = std::make_shared<const quant::KeptSlices>(std::move(kept));
+  return {};
+}
+
+Result<StoredTensor> tensor_from_wire(const pb::Tensor& wire, size_t depth) {
+  if (depth > limits::kBaseDepthMax)
+    return fail(Errc::kCorrupt, "a stored tensor is a difference of more than {} others",
+                limits::kBaseDepthMax);
   StoredTensor tensor{.name = wire.name(), .section = wire.section()};
   BALLAST_TRY(tensor.dtype, quant::dtype_from_number(wire.dtype()));
   tensor.shape.assign(wire.shape().begin(), wire.shape().end());
   BALLAST_TRY(const uint64_t values, checked_values(tensor.shape));
-  BALLAST_TRY(tensor.codec,
-              quant::codec_from_numbers(wire.codec().id(), wire.codec().group_size()));
+  BALLAST_TRY(tensor.codec, from_wire(wire.codec()));
   tensor.values_per_block = wire.values_per_block();
   if (tensor.values_per_block == 0 && values > 0)
     return fail(Errc::kCorrupt, "a stored tensor without values in its blocks");
@@ -107,8 +181,17 @@ Result<StoredTensor> from_wire(const pb::Tensor& wire) {
   if (wire.has_block_list()) {
     BALLAST_TRY(tensor.block_list, from_wire(wire.block_list()));
   }
+  if (wire.has_pruning()) BALLAST_TRY_STATUS(read_pruning(wire.pruning(), tensor));
+  if (wire.has_base()) {
+    BALLAST_TRY(StoredTensor base, tensor_from_wire(wire.base(), depth + 1));
+    tensor.base = std::make_shared<const StoredTensor>(std::move(base));
+  }
   return tensor;
 }
+
+}  // namespace
+
+Result<StoredTensor> from_wire(const pb::Tensor& wire) { return tensor_from_wire(wire, 0); }
 
 KeySummary from_wire(const pb::KeySummary& wire) {
   KeySummary summary{.key = wire.key(),
@@ -116,8 +199,16 @@ KeySummary from_wire(const pb::KeySummary& wire) {
                      .shape = {wire.shape().begin(), wire.shape().end()},
                      .encoded_bytes = wire.encoded_bytes()};
   const auto dtype = quant::dtype_from_number(wire.dtype());
-  const auto codec = quant::codec_from_numbers(wire.codec().id(), wire.codec().group_size());
+  const auto codec = from_wire(wire.codec());
   summary.known = dtype && codec;
+  if (wire.has_pruning()) {
+    const auto spec = prune_from_wire(wire.pruning());
+    auto shape = spec ? original_shape(wire.pruning(), *spec, summary.shape)
+                      : Result<std::vector<uint64_t>>(std::unexpected(spec.error()));
+    summary.known = summary.known && shape;
+    if (shape) summary.shape = *std::move(shape);
+    if (spec) summary.prune = *spec;
+  }
   if (dtype) summary.dtype = *dtype;
   if (codec) summary.codec = *codec;
   return summary;

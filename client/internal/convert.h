@@ -11,6 +11,7 @@ pb::AckLevel to_wire(Ack ack);
 pb::ReadLevel to_wire(ReadLevel level);
 pb::BlockRef to_wire(const BlockId& block);
 pb::Tensor to_wire(const StoredTensor& tensor);
+pb::Codec to_wire(const CodecSpec& codec);
 pb::ErrorSums to_wire(const quant::ErrorSums& sums);
 
 // From a message that a node sent. Errors: kCorrupt for numbers that do not exist, shapes that
@@ -19,6 +20,7 @@ Result<BlockId> from_wire(const pb::BlockRef& block);
 Result<StoredTensor> from_wire(const pb::Tensor& tensor);
 // A listing goes on over keys that a newer version wrote.
 KeySummary from_wire(const pb::KeySummary& summary);
+Result<CodecSpec> from_wire(const pb::Codec& wire);  // kCorrupt: not a known codec
 quant::ErrorSums from_wire(const pb::ErrorSums& sums);
 Receipt receipt_from_wire(const pb::WriteReply& reply);
 NodeStatus from_wire(const pb::StatusReply& reply, Member member);

@@ -4,7 +4,6 @@
 
 #include "client/internal/convert.h"
 #include "proto/base/limits.h"
-#include "proto/net/worker.h"
 
 namespace ballast::client {
 namespace {
@@ -84,18 +83,8 @@ std::future<Result<Bytes>> Engine::fetch(const BlockId& block, Clock::time_point
   return asio::co_spawn(io_, router_.block(block, workers_, deadline), asio::use_future);
 }
 
-asio::awaitable<Result<std::vector<std::byte>>> Engine::fetch_and_decode(BlockId block,
-                                                                         Clock::time_point deadline,
-                                                                         Decode decode) {
-  BALLAST_CO_TRY(const Bytes bytes, co_await router_.block(block, workers_, deadline));
-  co_return co_await net::on_worker(workers_, [&] { return decode(bytes); });
-}
-
-std::future<Result<std::vector<std::byte>>> Engine::fetch_decoded(const BlockId& block,
-                                                                  Clock::time_point deadline,
-                                                                  Decode decode) {
-  return asio::co_spawn(io_, fetch_and_decode(block, deadline, std::move(decode)),
-                        asio::use_future);
+asio::awaitable<Result<Bytes>> Engine::block(BlockId id) {
+  return router_.block(id, workers_, deadline({}));
 }
 
 Result<std::vector<Digest>> Engine::missing(std::span<const Digest> digests,

@@ -40,11 +40,13 @@ class Engine {
   std::future<Status> stage(const BlockId& block, Bytes bytes, Ack ack, Clock::time_point deadline);
   // Begins to fetch a block; its bytes are verified.
   std::future<Result<Bytes>> fetch(const BlockId& block, Clock::time_point deadline);
-  // The same, and then decodes it on the pool.
-  using Decode = std::function<Result<std::vector<std::byte>>(const Bytes&)>;
-  std::future<Result<std::vector<std::byte>>> fetch_decoded(const BlockId& block,
-                                                            Clock::time_point deadline,
-                                                            Decode decode);
+  // The same in a coroutine on the background thread, within the client's deadline for one step.
+  asio::awaitable<Result<Bytes>> block(BlockId id);
+  // Begins a coroutine on the background thread, where it must not block.
+  template <class T>
+  std::future<T> start(asio::awaitable<T> coroutine) {
+    return asio::co_spawn(io_, std::move(coroutine), asio::use_future);
+  }
 
   // Those of the digests that the primary does not have.
   Result<std::vector<Digest>> missing(std::span<const Digest> digests, Clock::time_point deadline);
@@ -67,9 +69,6 @@ class Engine {
   };
   Session take_session();
   void return_session(Session session);
-  asio::awaitable<Result<std::vector<std::byte>>> fetch_and_decode(BlockId block,
-                                                                   Clock::time_point deadline,
-                                                                   Decode decode);
   // Runs a coroutine on the background thread and waits for it.
   template <class T>
   T run(asio::awaitable<T> coroutine);

@@ -76,17 +76,27 @@ class Publication {
                                   if (options_.progress)
                                     options_.progress(done_bytes, total_bytes_);
                                 }});
-    const auto policy = options_.policy ? options_.policy : [](const TensorSource& source) {
-      return quant::exact_codec(source.dtype);
-    };
     std::vector<UploadItem> items;
-    for (const size_t position : order_)
-      items.push_back({&tensors_[position], policy(tensors_[position])});
+    for (const size_t position : order_) {
+      const TensorSource& source = tensors_[position];
+      const Encoding exact{.codec = quant::exact_codec(source.dtype), .prune = {}};
+      items.push_back({.source = &source,
+                       .encoding = options_.policy ? options_.policy(source) : exact,
+                       .base = counterpart(source)});
+    }
     BALLAST_TRY(std::vector<StoredTensor> stored, uploader.upload(items));
     for (StoredTensor& tensor : stored) add(std::move(tensor));
     BALLAST_TRY(const BlockId root, upload_manifest(uploader));
     uploaded_bytes_ += uploader.uploaded_bytes();
     return root;
+  }
+
+  const StoredTensor* counterpart(const TensorSource& source) const {
+    if (!options_.base) return nullptr;
+    const auto name = [](const auto& tensor) { return std::tie(tensor.section, tensor.name); };
+    const auto& tensors = options_.base->tensors;
+    const auto found = std::ranges::lower_bound(tensors, name(source), {}, name);
+    return found != tensors.end() && name(*found) == name(source) ? &*found : nullptr;
   }
 
   void add(StoredTensor tensor) {

@@ -1,5 +1,5 @@
-// The way of tensors into the store: read, encode and hash on the worker pool, ask which blocks the
-// cluster lacks, upload those.
+// The way of tensors into the store: prune, encode and hash on the worker pool, ask which blocks
+// the cluster lacks, upload those.
 //
 // Blocks go in batches that span tensors, and a batch is encoded while the one before it is on its
 // way: many small tensors cost no more round trips than a few big ones.
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "client/internal/engine.h"
+#include "client/internal/prepared.h"
 
 namespace ballast::client {
 
@@ -20,7 +21,8 @@ struct UploadSettings {
 
 struct UploadItem {
   const TensorSource* source = nullptr;  // outlives the call
-  CodecSpec codec;
+  Encoding encoding;
+  const StoredTensor* base = nullptr;  // likewise; used if it can be, see PutOptions::base
 };
 
 // The only block of a small tensor, and what describes it.
@@ -29,7 +31,7 @@ struct SmallTensor {
   Engine::StagedBlock block;
 };
 
-// Encodes without uploading. REQUIRES: the tensor fits one block.
+// Encodes without uploading, and without a base. REQUIRES: the tensor fits one block.
 Result<SmallTensor> encode_small(const UploadItem& item);
 
 class Uploader {
@@ -48,8 +50,12 @@ class Uploader {
   struct Job;
   using Batch = std::vector<Job>;
 
+  void begin(std::vector<Tensor>& tensors, size_t current);
+  Status prepare(Tensor& tensor);
+  Job start_block(Tensor& tensor);
   Batch start_batch(std::vector<Tensor>& tensors, size_t& current);
   Status finish_batch(Batch batch);
+  Result<StoredTensor> finish(Tensor& tensor);
   Status send(std::vector<Engine::StagedBlock> blocks);
   Status move_out_blocks(StoredTensor& tensor);
   Clock::time_point step() const { return Clock::now() + settings_.step_deadline; }

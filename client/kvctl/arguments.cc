@@ -36,6 +36,27 @@ Result<std::optional<DType>> parse_as(const std::string& text) {
   return std::optional<DType>(*dtype);
 }
 
+void add_prune_option(CLI::App& command, std::string& prune) {
+  command
+      .add_option("--prune", prune,
+                  "take out what matters least first: 2:4 or magnitude:0.5 (values become 0), "
+                  "rows:0.25, columns:0.25 or channels:0.25 (whole slices go)")
+      ->type_name("PRUNING");
+}
+
+Result<std::optional<client::PruneSpec>> parse_prune_option(const std::string& text) {
+  if (text.empty()) return std::optional<client::PruneSpec>();
+  BALLAST_TRY(const client::PruneSpec spec, quant::parse_prune(text));
+  return std::optional<client::PruneSpec>(spec);
+}
+
+Status check_base_option(const std::string& base, const std::string& codec) {
+  if (base.empty() || codec == "lossless") return {};
+  return fail(Errc::kInvalidArgument,
+              "--base {} with codec {}: only lossless stores differences; add --codec lossless",
+              base, codec);
+}
+
 Result<Reference> parse_alias_reference(const std::string& text) {
   BALLAST_TRY(Reference reference, parse_reference(text));
   if (reference.alias.empty() || !reference.tensor.empty())
@@ -62,6 +83,19 @@ Result<StoredTensor> find_tensor(client::Client& client, const Reference& refere
                 version.version, reference.tensor,
                 section.empty() ? "" : fmt::format(" in section '{}'", section));
   return std::move(*found);
+}
+
+Result<StoredTensor> locate_tensor(client::Client& client, const Reference& reference,
+                                   const std::string& section, client::ReadLevel read) {
+  if (!reference.has_selector) {
+    BALLAST_TRY(client::StoredKey key, client.stat(reference.name, {.read = read}));
+    return std::move(key.tensor);
+  }
+  if (reference.tensor.empty())
+    return fail(Errc::kInvalidArgument,
+                "'{}' is a whole version; name a tensor ({}/TENSOR) or use 'kvctl export'",
+                reference.to_string(), reference.to_string());
+  return find_tensor(client, reference, section, read);
 }
 
 }  // namespace ballast::kvctl

@@ -36,6 +36,13 @@ void add_as_option(CLI::App& command, std::string& as);
 // "f32", "f16", "bf16"; empty: as it was written.
 Result<std::optional<client::DType>> parse_as(const std::string& text);
 
+void add_prune_option(CLI::App& command, std::string& prune);
+// Empty: nothing is pruned.
+Result<std::optional<client::PruneSpec>> parse_prune_option(const std::string& text);
+
+// --base goes with codec lossless alone. Errors: kInvalidArgument.
+Status check_base_option(const std::string& base, const std::string& codec);
+
 // MODEL@NAME: what an alias command takes.
 Result<Reference> parse_alias_reference(const std::string& text);
 
@@ -43,5 +50,10 @@ Result<Reference> parse_alias_reference(const std::string& text);
 // it. REQUIRES: reference.tensor is not empty.
 Result<client::StoredTensor> find_tensor(client::Client& client, const Reference& reference,
                                          const std::string& section, client::ReadLevel read);
+
+// The tensor of a key, or one of a version; of `section` if that is not empty.
+// Errors: kInvalidArgument if `reference` names a whole version.
+Result<client::StoredTensor> locate_tensor(client::Client& client, const Reference& reference,
+                                           const std::string& section, client::ReadLevel read);
 
 }  // namespace ballast::kvctl

@@ -33,6 +33,7 @@ struct Context {
 int exit_code(Errc code);
 
 void add_data_commands(CLI::App& app, Context& context);     // put get ls rm show alias
+void add_get_command(CLI::App& app, Context& context);       // the get of these
 void add_model_commands(CLI::App& app, Context& context);    // import export
 void add_cluster_commands(CLI::App& app, Context& context);  // status leader verify
 void add_local_commands(CLI::App& app, Context& context);    // local up|down|status

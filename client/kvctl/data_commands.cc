@@ -1,14 +1,14 @@
-// put, get, ls, rm, show, alias.
+// put, ls, rm, show, alias.
 #include <fmt/format.h>
 
 #include "client/formats/npy.h"
 #include "client/kvctl/arguments.h"
 #include "client/kvctl/figures.h"
+#include "client/kvctl/import_policy.h"
 
 namespace ballast::kvctl {
 namespace {
 
-using client::DType;
 using client::ReadLevel;
 using client::StoredTensor;
 using nlohmann::ordered_json;
@@ -19,6 +19,8 @@ struct PutArguments {
   std::string key;
   std::string file;
   std::string codec;
+  std::string prune;
+  std::string base;
   std::string ack = "sync";
   std::optional<uint64_t> expect;
 };
@@ -27,11 +29,18 @@ Status put(const Context& context, const PutArguments& arguments) {
   BALLAST_TRY_STATUS(check_key(arguments.key));
   client::PutOptions options{.expect_revision = arguments.expect};
   BALLAST_TRY(options.ack, client::parse_ack(arguments.ack));
-  if (!arguments.codec.empty() && arguments.codec != "exact") {
-    BALLAST_TRY(options.codec, quant::parse_codec(arguments.codec));
+  BALLAST_TRY(options.prune, parse_prune_option(arguments.prune));
+  const std::string codec = codec_or_default(arguments.codec, options.prune, "exact");
+  if (codec != "exact") {
+    BALLAST_TRY(options.codec, quant::parse_codec(codec));
   }
+  BALLAST_TRY_STATUS(check_base_option(arguments.base, codec));
   BALLAST_TRY(const formats::NpyArray array, formats::read_npy(arguments.file));
   BALLAST_TRY(client::Client client, context.connect());
+  if (!arguments.base.empty()) {
+    BALLAST_TRY(const Reference base, parse_reference(arguments.base));
+    BALLAST_TRY(options.base, locate_tensor(client, base, "", ReadLevel::kLinearizable));
+  }
   BALLAST_TRY(
       const client::PutResult result,
       client.put(arguments.key, {.dtype = array.dtype, .shape = array.shape, .data = array.data},
@@ -47,68 +56,6 @@ Status put(const Context& context, const PutArguments& arguments) {
   table.rows.insert(table.rows.begin(), {"key", arguments.key});
   table.rows.push_back({"acknowledged", receipt_text(result.receipt)});
   table.print();
-  return {};
-}
-
-// ---- get ----
-
-struct GetArguments {
-  std::string reference;
-  std::string file;
-  std::string as;
-  std::string read = "linearizable";
-  std::string section;
-};
-
-Result<StoredTensor> locate(client::Client& client, const Reference& reference,
-                            const std::string& section, ReadLevel read) {
-  if (!reference.has_selector) {
-    BALLAST_TRY(client::StoredKey key, client.stat(reference.name, {.read = read}));
-    return std::move(key.tensor);
-  }
-  if (reference.tensor.empty())
-    return fail(Errc::kInvalidArgument,
-                "'{}' is a whole version; name a tensor ({}/TENSOR) or use 'kvctl export'",
-                reference.to_string(), reference.to_string());
-  return find_tensor(client, reference, section, read);
-}
-
-Status get(const Context& context, const GetArguments& arguments) {
-  BALLAST_TRY(const Reference reference, parse_reference(arguments.reference));
-  client::ReadOptions options;
-  BALLAST_TRY(options.as, parse_as(arguments.as));
-  BALLAST_TRY(options.read, client::parse_read_level(arguments.read));
-  BALLAST_TRY(client::Client client, context.connect());
-  BALLAST_TRY(const StoredTensor tensor,
-              locate(client, reference, arguments.section, options.read));
-  if (options.as && !quant::dtype_is_codable(tensor.dtype))
-    return fail(Errc::kInvalidArgument, "'{}' is {}; --as converts F32, F16 and BF16 alone",
-                arguments.reference, quant::dtype_name(tensor.dtype));
-  const DType dtype = options.as.value_or(tensor.dtype);
-  BALLAST_TRY(formats::NpyWriter writer,
-              formats::NpyWriter::create(arguments.file, dtype, tensor.shape));
-  const uint64_t bytes = tensor.values() * quant::dtype_bytes(dtype);
-  {
-    const client::Progress progress = progress_bar("get " + arguments.reference);
-    uint64_t done = 0;
-    BALLAST_TRY_STATUS(client.read(tensor, options, [&](std::span<const std::byte> piece) {
-      done += piece.size();
-      if (progress) progress(done, bytes);
-      return writer.append(piece);
-    }));
-  }
-  BALLAST_TRY_STATUS(writer.commit());
-  if (context.json) {
-    print_json({{"key", arguments.reference},
-                {"file", arguments.file},
-                {"dtype", quant::dtype_name(dtype)},
-                {"shape", tensor.shape},
-                {"codec", quant::codec_name(tensor.codec)},
-                {"bytes", bytes}});
-    return {};
-  }
-  fmt::print("{}: {} {}, {}\n", arguments.file, quant::dtype_name(dtype), shape_text(tensor.shape),
-             human_bytes(bytes));
   return {};
 }
 
@@ -130,7 +77,8 @@ Status list(const Context& context, const ListArguments& arguments) {
   BALLAST_TRY_STATUS(
       client.list(arguments.prefix, read, [&](const client::KeySummary& key) -> Status {
         const std::string dtype(key.known ? quant::dtype_name(key.dtype) : "?");
-        const std::string codec = key.known ? quant::codec_name(key.codec) : "?";
+        std::string codec = key.known ? quant::codec_name(key.codec) : "?";
+        if (key.prune) codec += " " + quant::prune_name(*key.prune);
         if (context.json)
           keys.push_back({{"key", key.key},
                           {"revision", key.revision},
@@ -248,6 +196,7 @@ ordered_json version_json(const client::VersionInfo& version) {
                        {"bytes_after", totals.encoded_bytes},
                        {"ratio", totals.ratio()},
                        {"sqnr_db", finite_or_null(totals.sqnr_db())}};
+  if (totals.pruned > 0) json["pruned"] = pruned_json(totals);
   ordered_json tensors = ordered_json::array();
   for (const StoredTensor& tensor : version.tensors) tensors.push_back(tensor_json(tensor));
   json["tensors"] = std::move(tensors);
@@ -268,6 +217,14 @@ void print_version(const client::VersionInfo& version,
                             human_bytes(totals.encoded_bytes), totals.ratio())},
       {"SQNR",
        totals.error.noise_energy == 0 ? "stored exactly" : decimal(totals.sqnr_db(), 2) + " dB"}};
+  if (totals.pruned > 0)
+    table.rows.push_back(
+        {"pruned", fmt::format("{} tensors, {:.2f} % of all values; SQNR {} dB against what was "
+                               "written",
+                               totals.pruned, 100 * totals.removed_share(),
+                               decimal(totals.sqnr_db_with_pruning(), 2))});
+  if (totals.differences > 0)
+    table.rows.push_back({"differences", fmt::format("{} tensors", totals.differences)});
   if (version.parent_version != 0)
     table.rows.push_back({"parent", fmt::format("{}", version.parent_version)});
   for (const auto& [key, value] : version.metadata)
@@ -389,26 +346,21 @@ void add_data_commands(CLI::App& app, Context& context) {
   put_command.app->add_option("FILE.npy", put_command.arguments->file)->required();
   put_command.app
       ->add_option("--codec", put_command.arguments->codec,
-                   "int4, int4:group=16, f32, f16, bf16, exact; default: exact")
+                   "exact (default), lossless, f32, f16, bf16, int8, int4, ec4, ec4t or sparse4 "
+                   "(default with --prune 2:4 or magnitude), such as int4:group=16 or ec4:bits=3.5")
       ->type_name("CODEC");
+  add_prune_option(*put_command.app, put_command.arguments->prune);
+  put_command.app
+      ->add_option("--base", put_command.arguments->base,
+                   "with --codec lossless: store the difference to this array where it is smaller")
+      ->type_name("KEY");
   put_command.app
       ->add_option("--expect", put_command.arguments->expect,
                    "refuse unless the key has this revision now; 0: unless it is new")
       ->type_name("REVISION");
   add_ack_option(*put_command.app, put_command.arguments->ack);
 
-  const auto get_command =
-      add_command(app, context, "get", "write a key's array, or a tensor, to a file", get);
-  get_command.app->add_option("KEY", get_command.arguments->reference, "or MODEL@prod/TENSOR")
-      ->required();
-  get_command.app
-      ->add_option("-o,--file,FILE.npy", get_command.arguments->file,
-                   "the file; '-o json' stands before the command")
-      ->required();
-  get_command.app->add_option("--section", get_command.arguments->section,
-                              "of the tensor, if several have it");
-  add_as_option(*get_command.app, get_command.arguments->as);
-  add_read_option(*get_command.app, get_command.arguments->read);
+  add_get_command(app, context);
 
   const auto list_command = add_command(app, context, "ls", "keys and models", list);
   list_command.app->add_option("PREFIX", list_command.arguments->prefix);

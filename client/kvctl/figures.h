@@ -25,12 +25,18 @@ struct Totals {
   uint64_t values = 0;
   uint64_t source_bytes = 0;
   uint64_t encoded_bytes = 0;
-  quant::ErrorSums error;  // of those that lost something
+  quant::ErrorSums error;               // of those that lost something, against what pruning left
+  quant::ErrorSums error_with_pruning;  // likewise, against the tensors as they were written
+  uint64_t pruned = 0;                  // tensors
+  uint64_t removed = 0;                 // values that pruning took out of them
+  uint64_t differences = 0;             // tensors with a base
 
   void add(const client::StoredTensor& tensor);
   double ratio() const;            // bytes before by bytes after; 1 if there are none
   double bits_per_weight() const;  // 0 if there are no values
   double sqnr_db() const;          // infinity if nothing was lost
+  double removed_share() const;    // of the values
+  double sqnr_db_with_pruning() const;
 };
 struct VersionTotals {
   Totals all;
@@ -38,6 +44,13 @@ struct VersionTotals {
   Totals matrices;  // floats of two dimensions or more
 };
 VersionTotals totals_of(std::span<const client::StoredTensor> tensors);
+
+// What pruning took out of some tensors.
+nlohmann::ordered_json pruned_json(const Totals& totals);
+// Which slices of a structurally pruned tensor are left: "axis 0: 0-5, 7, 9-12".
+std::string kept_text(const client::StoredTensor& tensor);
+
+std::string encoding_text(const client::StoredTensor& tensor);  // "int4 2:4", "lossless +base"
 
 nlohmann::ordered_json tensor_json(const client::StoredTensor& tensor);
 Table tensor_table(std::span<const client::StoredTensor> tensors);

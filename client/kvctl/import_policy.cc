@@ -56,26 +56,33 @@ bool fits_f16(const TensorSource& tensor) {
 
 }  // namespace
 
-client::CodecPolicy without_f16_overflow(client::CodecPolicy policy) {
-  return [policy = std::move(policy)](const TensorSource& tensor) {
-    const quant::CodecSpec chosen = policy(tensor);
-    const bool narrowed =
-        chosen.id == CodecId::kF16 && (tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16);
+client::EncodingPolicy without_f16_overflow(client::EncodingPolicy policy) {
+  return [policy = std::move(policy)](const TensorSource& tensor) -> client::Encoding {
+    const client::Encoding chosen = policy(tensor);
+    const bool narrowed = chosen.codec.id == CodecId::kF16 &&
+                          (tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16);
     if (!narrowed || tensor.shape.size() >= 2 || fits_f16(tensor)) return chosen;
-    return quant::exact_codec(tensor.dtype);
+    return {quant::exact_codec(tensor.dtype), chosen.prune};
   };
 }
 
-Result<client::CodecPolicy> import_policy(const std::string& codec) {
-  if (codec == "exact") return client::CodecPolicy();
+std::string codec_or_default(const std::string& codec, std::optional<client::PruneSpec> prune,
+                             const std::string& otherwise) {
+  if (!codec.empty()) return codec;
+  return prune && !quant::prune_is_structured(*prune) ? "sparse4" : otherwise;
+}
+
+Result<client::EncodingPolicy> import_policy(const std::string& codec,
+                                             std::optional<client::PruneSpec> prune) {
+  if (codec == "exact" && !prune) return client::EncodingPolicy();
+  if (codec == "exact")
+    return [prune](const TensorSource& tensor) {
+      return client::uniform_policy(quant::exact_codec(tensor.dtype), prune)(tensor);
+    };
   BALLAST_TRY(const quant::CodecSpec spec, quant::parse_codec(codec));
-  switch (spec.id) {
-    case CodecId::kInt4: return without_f16_overflow(client::default_policy(spec));
-    case CodecId::kF32:
-    case CodecId::kF16:
-    case CodecId::kBF16: return without_f16_overflow(client::uniform_policy(spec));
-    case CodecId::kRaw: break;
-  }
+  if (quant::codec_quantizes(spec.id))
+    return without_f16_overflow(client::default_policy({spec, prune}));
+  if (spec.id != CodecId::kRaw) return without_f16_overflow(client::uniform_policy(spec, prune));
   return fail(Errc::kInvalidArgument, "--codec {}: give 'exact' to keep every tensor as it is",
               codec);
 }

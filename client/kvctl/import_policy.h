@@ -1,19 +1,27 @@
-// The codec of each tensor that 'kvctl import' writes.
+// The encoding of each tensor that 'kvctl import' writes.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "client/client.h"
 
 namespace ballast::kvctl {
 
-// "int4" (and "int4:group=N"): matrices int4, other floats f16. "f32", "f16", "bf16": every float.
-// "exact": nothing changes; an empty policy. Errors: kInvalidArgument.
-Result<client::CodecPolicy> import_policy(const std::string& codec);
+// The codec to use where none is given: `otherwise`, but sparse4 for what leaves zeros behind.
+std::string codec_or_default(const std::string& codec, std::optional<client::PruneSpec> prune,
+                             const std::string& otherwise);
+
+// `codec`: one that quantizes (int4 and its like): matrices get it, other floats f16. Any other:
+// every float gets it. "exact": nothing changes (without `prune` an empty policy).
+// Only matrices are pruned.
+// Errors: kInvalidArgument.
+Result<client::EncodingPolicy> import_policy(const std::string& codec,
+                                             std::optional<client::PruneSpec> prune);
 
 // f16 ends at 65504, and an overflow would turn a bias or a running variance into infinity. The
 // policy that this returns reads each tensor of fewer than two dimensions that `policy` gives to
 // f16, piece by piece, and keeps it exactly if a finite value of it does not fit.
-client::CodecPolicy without_f16_overflow(client::CodecPolicy policy);
+client::EncodingPolicy without_f16_overflow(client::EncodingPolicy policy);
 
 }  // namespace ballast::kvctl

@@ -38,7 +38,9 @@ double megabytes_per_second(uint64_t bytes, double seconds) {
 struct ImportArguments {
   std::string file;
   std::string model;
-  std::string codec = "int4";
+  std::string codec;
+  std::string prune;
+  std::string base;
   std::string ack = "sync";
   std::string section = "model";
   std::string alias;
@@ -89,6 +91,10 @@ ordered_json import_json(const client::PublishResult& result, const ImportArgume
       {"megabytes_per_second", megabytes_per_second(totals.all.source_bytes, seconds)},
       {"receipt", receipt_json(result.receipt)},
   };
+  if (totals.all.pruned > 0) {
+    json["pruned"] = pruned_json(totals.all);
+    json["matrices"]["pruned"] = pruned_json(totals.matrices);
+  }
   if (!arguments.alias.empty()) json["alias"] = arguments.alias;
   if (arguments.tensors) {
     // The number of tensors is "tensors" already.
@@ -116,6 +122,16 @@ void print_import(const client::PublishResult& result, const ImportArguments& ar
   add("matrices", totals.matrices);
   fmt::print("{}@{}\n", version.model, version.version);
   table.print();
+  if (totals.all.pruned > 0)
+    fmt::print(
+        "pruned: {:.2f} % of all values are gone, {:.2f} % of the matrices'; SQNR {} dB against "
+        "the "
+        "file\n",
+        100 * totals.all.removed_share(), 100 * totals.matrices.removed_share(),
+        decimal(totals.all.sqnr_db_with_pruning(), 2));
+  if (totals.all.differences > 0)
+    fmt::print("{} of {} tensors are differences to {}\n", totals.all.differences,
+               totals.all.tensors, arguments.base);
   fmt::print("uploaded {} in {:.2f} s ({:.1f} MB/s of the file): {}\n",
              human_bytes(result.uploaded_bytes), seconds,
              megabytes_per_second(totals.all.source_bytes, seconds), receipt_text(result.receipt));
@@ -127,17 +143,36 @@ void print_import(const client::PublishResult& result, const ImportArguments& ar
   }
 }
 
+// A number is a version of the same model, which the new one then comes from, too.
+Status find_base(client::Client& client, const ImportArguments& arguments,
+                 client::PublishOptions& options) {
+  const bool number = arguments.base.find_first_not_of("0123456789") == std::string::npos;
+  BALLAST_TRY(const Reference reference,
+              parse_reference(number ? arguments.model + "@" + arguments.base : arguments.base));
+  if (!reference.tensor.empty())
+    return fail(Errc::kInvalidArgument, "--base {}: give a version, such as 3 or MODEL@3",
+                arguments.base);
+  BALLAST_TRY(options.base, client.version(reference, client::ReadLevel::kLinearizable));
+  if (options.parent_version == 0 && options.base->model == arguments.model)
+    options.parent_version = options.base->version;
+  return {};
+}
+
 Status import_model(const Context& context, const ImportArguments& arguments) {
   BALLAST_TRY_STATUS(check_model(arguments.model));
   if (!arguments.alias.empty()) BALLAST_TRY_STATUS(check_alias(arguments.alias));
   client::PublishOptions options;
   BALLAST_TRY(options.ack, client::parse_ack(arguments.ack));
-  BALLAST_TRY(options.policy, import_policy(arguments.codec));
+  BALLAST_TRY(const auto prune, parse_prune_option(arguments.prune));
+  const std::string codec = codec_or_default(arguments.codec, prune, "int4");
+  BALLAST_TRY(options.policy, import_policy(codec, prune));
+  BALLAST_TRY_STATUS(check_base_option(arguments.base, codec));
   BALLAST_TRY(const SafetensorsFile file, SafetensorsFile::open(arguments.file));
   options.metadata = file.metadata();
   options.parent_version = arguments.parent;
   options.progress = progress_bar("import " + arguments.model);
   BALLAST_TRY(client::Client client, context.connect());
+  if (!arguments.base.empty()) BALLAST_TRY_STATUS(find_base(client, arguments, options));
 
   const Stopwatch stopwatch;
   BALLAST_TRY(const client::PublishResult result,
@@ -166,6 +201,7 @@ struct ExportArguments {
   std::string as;
   std::string read = "linearizable";
   std::string section;
+  bool small = false;
 };
 
 // What is to be exported, and as which dtype: --as is for floats, the rest stays as it is.
@@ -182,8 +218,9 @@ Result<Selection> select(const client::VersionInfo& version, const ExportArgumen
     if (!tensor_name.empty() && tensor.name != tensor_name) continue;
     const bool converts = as && quant::dtype_is_codable(tensor.dtype);
     selection.tensors.push_back(&tensor);
-    selection.entries.push_back(
-        {.name = tensor.name, .dtype = converts ? *as : tensor.dtype, .shape = tensor.shape});
+    selection.entries.push_back({.name = tensor.name,
+                                 .dtype = converts ? *as : tensor.dtype,
+                                 .shape = arguments.small ? tensor.small_shape() : tensor.shape});
   }
   // Without a filter this is a version without tensors, which is a file without tensors.
   if (selection.tensors.empty() && (!arguments.section.empty() || !tensor_name.empty()))
@@ -202,6 +239,13 @@ Result<Selection> select(const client::VersionInfo& version, const ExportArgumen
   return selection;
 }
 
+// A small tensor means little without the places of its slices: the file says them.
+void add_kept(const Selection& selection, formats::SafetensorsMetadata& metadata) {
+  for (const StoredTensor* tensor : selection.tensors)
+    if (tensor->pruning && tensor->pruning->kept)
+      metadata["ballast.kept." + tensor->name] = kept_text(*tensor);
+}
+
 Status write_tensors(client::Client& client, const Selection& selection,
                      const client::ReadOptions& read, const client::Progress& progress,
                      formats::SafetensorsWriter& writer) {
@@ -211,7 +255,8 @@ Status write_tensors(client::Client& client, const Selection& selection,
     const DType dtype = selection.entries[i].dtype;
     client::ReadOptions options = read;
     options.as = dtype == tensor.dtype ? std::nullopt : std::optional(dtype);
-    const uint64_t end = done + tensor.values() * quant::dtype_bytes(dtype);
+    const uint64_t values = read.small ? tensor.small_values() : tensor.values();
+    const uint64_t end = done + values * quant::dtype_bytes(dtype);
     const auto append = [&](std::span<const std::byte> piece) {
       done += piece.size();
       if (progress) progress(done, writer.data_bytes());
@@ -231,15 +276,16 @@ Status export_model(const Context& context, const ExportArguments& arguments) {
   BALLAST_TRY(Reference reference, parse_reference(arguments.reference));
   const std::string tensor_name = std::exchange(reference.tensor, {});
   BALLAST_TRY(const std::optional<DType> as, parse_as(arguments.as));
-  client::ReadOptions options;
+  client::ReadOptions options{.small = arguments.small};
   BALLAST_TRY(options.read, client::parse_read_level(arguments.read));
   BALLAST_TRY(client::Client client, context.connect());
   const Stopwatch stopwatch;
   BALLAST_TRY(const client::VersionInfo version, client.version(reference, options.read));
   BALLAST_TRY(const Selection selection, select(version, arguments, tensor_name, as));
-  BALLAST_TRY(
-      formats::SafetensorsWriter writer,
-      formats::SafetensorsWriter::create(arguments.file, selection.entries, version.metadata));
+  formats::SafetensorsMetadata metadata = version.metadata;
+  if (arguments.small) add_kept(selection, metadata);
+  BALLAST_TRY(formats::SafetensorsWriter writer,
+              formats::SafetensorsWriter::create(arguments.file, selection.entries, metadata));
   BALLAST_TRY_STATUS(write_tensors(client, selection, options,
                                    progress_bar("export " + arguments.reference), writer));
   BALLAST_TRY_STATUS(writer.commit());
@@ -270,9 +316,15 @@ void add_model_commands(CLI::App& app, Context& context) {
   in.add_option("FILE.safetensors", import_arguments.file)->required();
   in.add_option("MODEL", import_arguments.model)->required();
   in.add_option("--codec", import_arguments.codec,
-                "int4 (matrices; other floats f16; default), int4:group=16|64, f32, f16, bf16 (all "
-                "floats) or exact")
+                "for matrices, other floats f16: int4 (default), int8, ec4, ec4t, sparse4 (default "
+                "with --prune 2:4 or magnitude), such as int4:group=16 or ec4:bits=3.5; for all "
+                "floats: lossless, f32, f16, bf16; exact: as they are")
       ->type_name("CODEC");
+  add_prune_option(in, import_arguments.prune);
+  in.add_option("--base", import_arguments.base,
+                "with --codec lossless: version (3, or MODEL@3) to which tensors are stored as "
+                "differences where that is smaller")
+      ->type_name("VERSION");
   add_ack_option(in, import_arguments.ack);
   in.add_option("--section", import_arguments.section,
                 "model (default), optimizer, rng, progress or any other name");
@@ -294,6 +346,9 @@ void add_model_commands(CLI::App& app, Context& context) {
       ->required();
   out.add_option("--section", export_arguments.section, "this section alone");
   add_as_option(out, export_arguments.as);
+  out.add_flag("--small", export_arguments.small,
+               "without the rows, columns or channels that pruning took out; the file's metadata "
+               "says which are left");
   add_read_option(out, export_arguments.read);
 }
 

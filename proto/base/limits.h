@@ -25,6 +25,9 @@ inline constexpr size_t kBlockBytesTarget = 1 * kMiB;  // where the client cuts
 inline constexpr size_t kBlockBytesMax = 4 * kMiB;
 inline constexpr size_t kInlineBlocksMax = 256;  // block references beside a tensor; more
                                                  // of them go into a block of their own
+// Tensors that are stored as differences to others: to read one, all of them are read.
+inline constexpr size_t kBaseDepthMax = 8;
+
 // Frames
 inline constexpr size_t kFrameHeaderBytesMax = 64 * kKiB;
 inline constexpr size_t kFramePayloadBytesMax = kBlockBytesMax;

@@ -73,9 +73,10 @@ struct BlockUse {
 };
 using BlockUses = std::vector<BlockUse>;
 
-// Adds the blocks that a tensor names, those in its block list too. A list that isn't stored is
-// among the uses all the same, so that apply_uses() reports it. Refuses more than
-// limits::kBlocksPerCommitMax additions in a commit, before they take memory.
+// Adds the blocks that a tensor names, those in its block list and those of its base too, so that
+// a difference can be read as long as it is there. A list that isn't stored is among the uses all
+// the same, so that apply_uses() reports it. Refuses more than limits::kBlocksPerCommitMax
+// additions in a commit, before they take memory, and bases deeper than limits::kBaseDepthMax.
 Status gather_tensor(ApplyContext& context, const pb::Tensor& tensor, int64_t change,
                      BlockUses& uses);
 // The same for a version: its manifest, the parts, and their tensors. `model` is what the manifest

@@ -51,6 +51,23 @@ Result<std::optional<Message>> stored_message(const ApplyContext& context,
   return std::optional<Message>(std::move(message));
 }
 
+// The blocks of a tensor alone, without those of its base.
+Status gather_layer(ApplyContext& context, const pb::Tensor& tensor, int64_t change,
+                    BlockUses& uses) {
+  if (tensor.blocks_size() > 0 && tensor.has_block_list())
+    return fail(Errc::kInvalidArgument, "tensor '{}' has both blocks and a block list",
+                tensor.name());
+  for (const pb::BlockRef& block : tensor.blocks())
+    BALLAST_TRY_STATUS(gather_block(context, block, change, uses));
+  if (!tensor.has_block_list()) return {};
+  BALLAST_TRY_STATUS(gather_block(context, tensor.block_list(), change, uses));
+  BALLAST_TRY(const auto list, stored_message<pb::BlockList>(context, tensor.block_list()));
+  if (!list) return {};
+  for (const pb::BlockRef& block : list->blocks())
+    BALLAST_TRY_STATUS(gather_block(context, block, change, uses));
+  return {};
+}
+
 // One block's change, all its uses summed up. True if the block is there to be changed.
 Result<bool> change_references(ApplyContext& context, std::span<const BlockUse> uses) {
   const Digest& digest = uses.front().digest;
@@ -125,18 +142,17 @@ void reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockR
 
 Status gather_tensor(ApplyContext& context, const pb::Tensor& tensor, int64_t change,
                      BlockUses& uses) {
-  if (tensor.blocks_size() > 0 && tensor.has_block_list())
-    return fail(Errc::kInvalidArgument, "tensor '{}' has both blocks and a block list",
-                tensor.name());
-  for (const pb::BlockRef& block : tensor.blocks())
-    BALLAST_TRY_STATUS(gather_block(context, block, change, uses));
-  if (!tensor.has_block_list()) return {};
-  BALLAST_TRY_STATUS(gather_block(context, tensor.block_list(), change, uses));
-  BALLAST_TRY(const auto list, stored_message<pb::BlockList>(context, tensor.block_list()));
-  if (!list) return {};
-  for (const pb::BlockRef& block : list->blocks())
-    BALLAST_TRY_STATUS(gather_block(context, block, change, uses));
-  return {};
+  const pb::Tensor* layer = &tensor;
+  for (size_t depth = 0;; ++depth) {
+    BALLAST_TRY_STATUS(gather_layer(context, *layer, change, uses));
+    if (!layer->has_base()) return {};
+    if (depth == limits::kBaseDepthMax)
+      return fail(
+          Errc::kInvalidArgument,
+          "tensor '{}' is a difference to a difference, more than {} deep: store it plainly",
+          tensor.name(), limits::kBaseDepthMax);
+    layer = &layer->base();
+  }
 }
 
 Status gather_version(ApplyContext& context, const pb::BlockRef& reference,

@@ -30,7 +30,7 @@ Status must(Status status) {
 }
 
 // What every reader relies on, whatever codecs and dtypes it knows.
-Status check_tensor(const pb::Tensor& tensor) {
+Status check_layer(const pb::Tensor& tensor) {
   if (static_cast<size_t>(tensor.shape_size()) > limits::kTensorRankMax)
     return fail(Errc::kInvalidArgument, "the tensor has rank {}; the limit is {}",
                 tensor.shape_size(), limits::kTensorRankMax);
@@ -51,6 +51,15 @@ Status check_tensor(const pb::Tensor& tensor) {
     return fail(Errc::kInvalidArgument, "{} values in blocks of {} are not {} blocks", values,
                 per_block, tensor.blocks_size());
   return {};
+}
+
+// The same for the tensors that it is a difference to. How many these may be, gather_tensor() says;
+// a message of more than 100 can't be parsed.
+Status check_tensor(const pb::Tensor& tensor) {
+  for (const pb::Tensor* layer = &tensor;; layer = &layer->base()) {
+    BALLAST_TRY_STATUS(check_layer(*layer));
+    if (!layer->has_base()) return {};
+  }
 }
 
 OperationDone put_key(ApplyContext& context, const pb::PutKey& put) {

@@ -68,6 +68,10 @@ Result<pb::KeySummary> summarize_key(std::string_view name, std::string_view val
   *summary.mutable_shape() = row.tensor().shape();
   if (row.tensor().has_codec()) *summary.mutable_codec() = row.tensor().codec();
   summary.set_encoded_bytes(row.tensor().encoded_bytes());
+  if (row.tensor().has_pruning()) {
+    *summary.mutable_pruning() = row.tensor().pruning();
+    summary.mutable_pruning()->clear_kept();  // a page has many keys
+  }
   return summary;
 }
 

@@ -30,6 +30,7 @@ ONLY_IN = {
     r"liburing": ["storage"],
     r"boost/asio": ["proto/net"],
     r"spdlog/": ["server"],
+    r"zstd": ["bench"],
     r"(thread|mutex|condition_variable|future|chrono|random|fstream|filesystem|iostream)$": {
         "not": ["server/raft", "quant", "proto/wire"]
     },

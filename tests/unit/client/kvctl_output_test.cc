@@ -329,8 +329,11 @@ client::TensorSource vector_of(std::vector<float> values) {
 }
 
 TEST(ImportPolicy, vector_beyond_f16_stays_f32) {
-  const client::CodecPolicy policy = without_f16_overflow(
-      [](const client::TensorSource&) { return quant::exact_codec(DType::kF16); });
+  const client::EncodingPolicy encoding =
+      without_f16_overflow([](const client::TensorSource&) -> client::Encoding {
+        return {quant::exact_codec(DType::kF16), {}};
+      });
+  const auto policy = [&](const client::TensorSource& tensor) { return encoding(tensor).codec; };
   const float infinity = std::numeric_limits<float>::infinity();
   EXPECT_EQ(policy(vector_of({1, 65504, -65504, infinity, std::nanf("")})),
             quant::exact_codec(DType::kF16));
@@ -349,10 +352,10 @@ TEST(ImportPolicy, vector_beyond_f16_stays_f32) {
 }
 
 TEST(ImportPolicy, exact_is_no_policy) {
-  EXPECT_FALSE(static_cast<bool>(*import_policy("exact")));
-  EXPECT_TRUE(static_cast<bool>(*import_policy("int4:group=16")));
-  EXPECT_FALSE(import_policy("raw").has_value());
-  EXPECT_FALSE(import_policy("bogus").has_value());
+  EXPECT_FALSE(static_cast<bool>(*import_policy("exact", {})));
+  EXPECT_TRUE(static_cast<bool>(*import_policy("int4:group=16", {})));
+  EXPECT_FALSE(import_policy("raw", {}).has_value());
+  EXPECT_FALSE(import_policy("bogus", {}).has_value());
 }
 
 }  // namespace

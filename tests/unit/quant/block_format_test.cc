@@ -47,7 +47,8 @@ TEST(BlockFormat, the_int4_example_of_the_page) {
 }
 
 TEST(BlockFormat, inspect_tells_what_was_encoded) {
-  for (const char* name : {"raw", "f32", "f16", "bf16", "int4:group=16", "int4", "int4:group=64"}) {
+  for (const char* name : {"raw", "f32", "f16", "bf16", "int4:group=16", "int4", "int4:group=64",
+                           "int8", "lossless", "sparse4"}) {
     for (const DType source : {DType::kF32, DType::kF16, DType::kBF16}) {
       const ByteVector block = encode_bytes(codec(name), source, random_bytes(600, 1));
       const Result<BlockInfo> info = inspect_block(block);
@@ -60,7 +61,7 @@ TEST(BlockFormat, inspect_tells_what_was_encoded) {
 }
 
 TEST(BlockFormat, a_wrong_length_is_corrupt) {
-  for (const char* name : {"raw", "f16", "int4"}) {
+  for (const char* name : {"raw", "f16", "int4", "int8", "lossless", "sparse4"}) {
     ByteVector block = encode_floats(name, normal_values(1000));
     for (size_t length = 0; length < block.size(); length += length < 70 ? 1 : 61) {
       expect_corrupt(std::span(block).first(length), name);
@@ -71,7 +72,7 @@ TEST(BlockFormat, a_wrong_length_is_corrupt) {
 }
 
 TEST(BlockFormat, every_flipped_bit_of_the_header_is_corrupt) {
-  for (const char* name : {"raw", "int4"}) {
+  for (const char* name : {"raw", "int4", "int8", "lossless", "sparse4"}) {
     const ByteVector block = encode_floats(name, normal_values(1000));
     for (size_t bit = 0; bit < kBlockHeaderBytes * 8; ++bit) {
       ByteVector damaged = block;
@@ -105,13 +106,32 @@ TEST(BlockFormat, every_rule_of_the_header_holds_under_a_valid_checksum) {
   check("f16", 12, {1});              // scale base
   check("f16", 12, {0, 0, 0, 0x80});  // -0
   check("int4", 12, {0, 0, 0, 0});
-  check("int4", 12, {0, 0, 0x80, 0xbf});                                // -1
-  check("int4", 12, {0, 0, 0x80, 0x7f});                                // infinite
-  check("int4", 12, {0, 0, 0xc0, 0x7f});                                // NaN
+  check("int4", 12, {0, 0, 0x80, 0xbf});  // -1
+  check("int4", 12, {0, 0, 0x80, 0x7f});  // infinite
+  check("int4", 12, {0, 0, 0xc0, 0x7f});  // NaN
+  check("int8", 7, {0});
+  check("int8", 8, {16});
+  check("int8", 12, {0, 0, 0, 0x08});  // 2^-111
+  check("int8", 12, {0, 0, 0x80, 0x7f});
+  check("int8", 24, {1});
+  check("int8", 16, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff});
+  check("lossless", 7, {1});
+  check("lossless", 8, {32});
+  check("lossless", 12, {1});
+  check("lossless", 24, {1});  // a digest, but no base
+  check("lossless", 56, {2});
+  check("lossless", 57, {1});
+  check("lossless", 16, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff});
   check("int4", 16, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff});  // values
   check("f16", 16, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f});
-  check("f16", 24, {1});                                                         // codebook
-  check("int4", 24, {0x80});                                                     // -128
+  check("f16", 24, {1});      // codebook
+  check("int4", 24, {0x80});  // -128
+  check("sparse4", 7, {0});
+  check("sparse4", 8, {33});
+  check("sparse4", 12, {0, 0, 0x80, 0x7f});
+  check("sparse4", 16, {0, 0, 0, 0, 0, 0, 0, 0x80});
+  check("sparse4", 24, {0x80});
+  check("sparse4", 40, {1});
   for (int at = 40; at < 60; ++at) check("int4", static_cast<size_t>(at), {1});  // reserved
 }
 

@@ -15,13 +15,37 @@ struct Golden {
   const char* codec;
   DType source;
   size_t values;
+  size_t every = 1;  // all values but every so many-th are 0
 };
 
 constexpr Golden kGolden[] = {
-    {"raw", DType::kI32, 100},  {"f32", DType::kF32, 100},  {"f16", DType::kF32, 100},
-    {"bf16", DType::kF32, 100}, {"f32", DType::kBF16, 100}, {"int4:group=16", DType::kF32, 700},
-    {"int4", DType::kF32, 700}, {"int4", DType::kF16, 700}, {"int4:group=64", DType::kBF16, 700},
-    {"int4", DType::kF32, 1},   {"int4", DType::kF32, 0},
+    {"raw", DType::kI32, 100},
+    {"f32", DType::kF32, 100},
+    {"f16", DType::kF32, 100},
+    {"bf16", DType::kF32, 100},
+    {"f32", DType::kBF16, 100},
+    {"int4:group=16", DType::kF32, 700},
+    {"int4", DType::kF32, 700},
+    {"int4", DType::kF16, 700},
+    {"int4:group=64", DType::kBF16, 700},
+    {"int4", DType::kF32, 1},
+    {"int4", DType::kF32, 0},
+    {"int8", DType::kF32, 700},
+    {"int8", DType::kBF16, 33},
+    {"lossless", DType::kF32, 700},
+    {"lossless", DType::kF16, 700},
+    {"lossless", DType::kBF16, 700},
+    {"lossless", DType::kF32, 1},
+    {"lossless", DType::kF32, 0},
+    {"ec4", DType::kF32, 5000},
+    {"ec4t", DType::kBF16, 5000},
+    {"sparse4", DType::kF32, 700},
+    {"sparse4:group=16", DType::kBF16, 700},
+    {"sparse4:group=64", DType::kF16, 700},
+    {"sparse4", DType::kF32, 1},
+    {"sparse4", DType::kF32, 5},
+    {"sparse4", DType::kF32, 0},
+    {"sparse4", DType::kF32, 3000, 9},
 };
 
 // Triangular numbers between -1 and 1, exact in every dtype, with some special values among them.
@@ -42,7 +66,10 @@ std::vector<float> golden_floats(size_t count) {
 }
 
 ByteVector golden_values(const Golden& golden) {
-  const std::vector<float> values = golden_floats(golden.values);
+  std::vector<float> values = golden_floats(golden.values);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i % golden.every != 0) values[i] = 0;
+  }
   const auto bytes = bytes_of(values);
   if (!dtype_is_codable(golden.source)) return {bytes.begin(), bytes.end()};
   return decode_bytes(encode_floats("f32", values), golden.source);
@@ -77,6 +104,33 @@ std::string decoded_digests(const ByteVector& block, DType source) {
     if (dtype_is_codable(source)) line += " " + sha256(decode_bytes(block, as)).brief();
   }
   return dtype_is_codable(source) ? line : " " + sha256(decode_bytes(block, source)).brief();
+}
+
+// The values of the golden blocks, some of them moved a little.
+ByteVector golden_child(const Golden& golden) {
+  std::vector<float> values = golden_floats(golden.values);
+  for (size_t i = 0; i < values.size(); i += 3) values[i] *= 1 + static_cast<float>(i % 8) / 256;
+  return decode_bytes(encode_floats("f32", values), golden.source);
+}
+
+TEST(Golden, differences_are_written_and_read_as_ever) {
+  for (const Golden& golden :
+       {Golden{"lossless", DType::kF32, 700}, {"lossless", DType::kBF16, 700}}) {
+    const ByteVector base = golden_values(golden);
+    const ByteVector values = golden_child(golden);
+    const auto encoder = TensorEncoder::create(codec(golden.codec), golden.source, {}).value();
+    EncodedBlock encoded = encoder->encode_delta(values, base).value();
+    const std::string path = fmt::format("{}/lossless-delta_{}_{}.block", BALLAST_GOLDEN_DIR,
+                                         dtype_name(golden.source), golden.values);
+    if (std::getenv("BALLAST_REWRITE_GOLDEN") != nullptr) {
+      write_file(path, as_text(encoded.bytes.span()));
+    }
+    const ByteVector block = read_file(path);
+    EXPECT_TRUE(std::ranges::equal(encoded.bytes.span(), block)) << path;
+    ByteVector decoded(values.size());
+    ASSERT_TRUE(decode_block(block, 0, golden.values, golden.source, decoded, base));
+    EXPECT_EQ(decoded, values);
+  }
 }
 
 TEST(Golden, blocks_are_written_and_read_as_ever) {

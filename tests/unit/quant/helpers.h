@@ -15,6 +15,7 @@
 
 #include "quant/block_header.h"
 #include "quant/codec.h"
+#include "quant/float_convert.h"
 #include "quant/kernels.h"
 
 namespace ballast::quant {
@@ -53,6 +54,16 @@ inline std::vector<float> normal_values(size_t count, uint64_t seed = 1) {
   Random random(seed);
   std::vector<float> values(count);
   for (float& value : values) value = static_cast<float>(random.normal());
+  return values;
+}
+
+// Each value with this probability, else 0.
+inline std::vector<float> sparse_values(size_t count, double density, uint64_t seed) {
+  Random random(seed);
+  std::vector<float> values(count);
+  for (float& value : values) {
+    if (random.uniform() < density) value = static_cast<float>(random.normal());
+  }
   return values;
 }
 

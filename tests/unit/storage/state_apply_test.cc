@@ -110,6 +110,81 @@ TEST_F(Apply, put_key_with_a_block_list) {
   EXPECT_EQ(t.machine().applied().blocks, 0u);
 }
 
+TEST_F(Apply, a_difference_keeps_what_it_is_a_difference_to) {
+  pb::BlockList list;
+  for (uint64_t i = 0; i < 3; ++i) *list.add_blocks() = t.stage(block_bytes(i, 100));
+  pb::Tensor base = tensor_of({});
+  *base.mutable_block_list() = t.stage_message(list);
+  const auto middle = t.stage(block_bytes(10, 100));
+  const auto top = t.stage(block_bytes(11, 100));
+  pb::Tensor difference = tensor_of({middle}, "w");
+  *difference.mutable_base() = base;
+  pb::Tensor second = tensor_of({top}, "w");
+  *second.mutable_base() = difference;
+  EXPECT_APPLIED(t.commit({put_key("k", base)}));
+  EXPECT_APPLIED(t.commit({publish("m", t.stage_manifest("m", {difference}))}));
+  EXPECT_APPLIED(t.commit({publish("m", t.stage_manifest("m", {second}))}));
+  t.now += 2 * kHour;
+  EXPECT_EQ(t.commit({expire(1000)}).operations(0).rows(), 0u);
+  EXPECT_APPLIED(t.commit({delete_key("k")}));
+  EXPECT_APPLIED(t.commit({delete_version("m", 1)}));
+  t.commit({expire(1000)});
+  for (const auto& block : list.blocks()) EXPECT_TRUE(t.has(block));
+  EXPECT_TRUE(t.has(base.block_list()));
+  EXPECT_TRUE(t.has(middle));
+  EXPECT_APPLIED(t.commit({delete_version("m", 2)}));
+  EXPECT_EQ(t.machine().applied().blocks, 0u);
+}
+
+// `depth` differences on top of each other, each of one block.
+pb::Tensor chain(const pb::BlockRef& block, size_t depth) {
+  pb::Tensor tensor = tensor_of({block});
+  for (size_t i = 0; i < depth; ++i) {
+    pb::Tensor above = tensor_of({block});
+    *above.mutable_base() = std::move(tensor);
+    tensor = std::move(above);
+  }
+  return tensor;
+}
+
+TEST_F(Apply, differences_are_bounded) {
+  const auto a = t.stage(block_bytes(1, 100));
+  EXPECT_APPLIED(t.commit({put_key("deep", chain(a, limits::kBaseDepthMax))}));
+  for (const size_t depth : {limits::kBaseDepthMax + 1, size_t{50}}) {
+    expect_refused(t.commit({put_key("deeper", chain(a, depth))}), Errc::kInvalidArgument, "deep");
+    expect_refused(t.commit({publish("m", t.stage_manifest("m", {chain(a, depth)}))}),
+                   Errc::kInvalidArgument, "deep");
+  }
+  // Too deep for a message at all.
+  expect_refused(t.commit({publish("m", t.stage_manifest("m", {chain(a, 200)}))}),
+                 Errc::kInvalidArgument, "is not a ManifestPart");
+  EXPECT_FALSE(t.machine().key("deeper"));
+  EXPECT_APPLIED(t.commit({delete_key("deep")}));
+  t.now += 2 * kHour;
+  t.commit({expire(1000)});
+  EXPECT_FALSE(t.has(a)) << "as many references went as came";
+}
+
+TEST_F(Apply, a_base_is_checked_like_the_tensor) {
+  const auto a = t.stage(block_bytes(1, 100));
+  pb::Tensor without_dtype = chain(a, 2);
+  without_dtype.mutable_base()->mutable_base()->clear_dtype();
+  expect_refused(t.commit({put_key("k", without_dtype)}), Errc::kInvalidArgument, "no dtype");
+  pb::Tensor missing = chain(a, 1);
+  *missing.mutable_base()->mutable_blocks(0) = reference_of(block_bytes(2, 100));
+  expect_refused(t.commit({put_key("k", missing)}), Errc::kMissingBlocks, "1 block");
+  // Many tensors may name one list, and each of them counts.
+  pb::BlockList list;
+  for (int i = 0; i < 80'000; ++i) *list.add_blocks() = a;
+  pb::Tensor base = tensor_of({});
+  *base.mutable_block_list() = t.stage_message(list);
+  pb::Tensor tensor = tensor_of({a});
+  *tensor.mutable_base() = base;
+  expect_refused(
+      t.commit({publish("m", t.stage_manifest("m", std::vector<pb::Tensor>(13, tensor)))}),
+      Errc::kInvalidArgument, "more than 1000000 blocks");
+}
+
 TEST_F(Apply, missing_blocks_are_named) {
   std::vector<pb::BlockRef> references;
   for (uint64_t i = 0; i < 100; ++i) references.push_back(reference_of(block_bytes(i, 10)));

@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
   };
   if (argc > 1 && std::filesystem::is_directory(argv[1])) {
     for (const auto& file : std::filesystem::directory_iterator(argv[1])) {
+      if (!file.is_regular_file()) continue;
       const Input input = load(file.path());
       run(input);
       for (int i = 0; i < kMutationsPerFile; ++i) run(mutate(input, random));

@@ -9,15 +9,17 @@
 #include <span>
 #include <vector>
 
+#include "proto/base/limits.h"
 #include "proto/base/result.h"
 #include "quant/dtype.h"
 #include "quant/error_report.h"
+#include "quant/rans.h"
 
 namespace ballast::quant {
 
 // A step is a normal number, and so is its inverse; the largest multiple of it (15, or 30 with the
 // trellis) is finite, and no float is far beyond it.
-inline constexpr float kEc4StepMin = 0x1p-118f;
+inline constexpr float kEc4StepMin = 0x1p-120f;
 inline constexpr float kEc4StepMax = 0x1.1p+124f;
 inline constexpr float kEc4tStepMax = kEc4StepMax / 2;
 
@@ -25,40 +27,99 @@ inline constexpr float kEc4tStepMax = kEc4StepMax / 2;
 struct Ec4Parameters {
   DType source = DType::kF32;
   bool trellis = false;
-  float step = 1;  // within the limits above
+  float step = 1;  // between the values that indexes stand for; within the limits above
+  // An encoder rounds to multiples of step / shrink, so that what indexes stand for lies nearer to
+  // 0 than the middle of what is rounded to it, as most of that does.
+  float shrink = 1;
 };
 
-struct EncodedEc4Chunk {
-  std::vector<std::byte> bytes;
-  ErrorSums error;
-  uint32_t outliers = 0;
+// The first four bytes of a chunk.
+struct Ec4ChunkHead {
+  uint32_t vectors : 8 = 0;  // lanes / kRansVectorLanes, or 0 if all indexes are 0
+  uint32_t outliers : 24 = 0;
 };
-// Memory that the chunks of a block are encoded in, one after the other.
+static_assert(sizeof(Ec4ChunkHead) == 4 && limits::kChunkValues < 1 << 24);
+
+// Outliers are counted by pieces.
+constexpr size_t ec4_pieces(uint64_t values) { return (values + kRansPiece - 1) / kRansPiece; }
+
+// A chunk between the two halves of encoding.
+struct Ec4Chunk {
+  struct Outlier {
+    uint32_t place;
+    float value;
+  };
+  uint64_t values = 0;
+  size_t lanes = 0;
+  std::vector<uint8_t> symbols;  // filled up to whole rows
+  std::vector<Outlier> outliers;
+  RansCounts counts{};
+  ErrorSums error;
+};
+// Memory that chunks are encoded in, one after the other.
 struct Ec4Scratch {
   std::vector<float> floats;
-  std::vector<uint8_t> symbols;
   std::vector<uint16_t> survivors;
   std::vector<uint16_t> words;
 };
-// REQUIRES: 1 to limits::kChunkValues values of the source dtype.
-EncodedEc4Chunk encode_ec4_chunk(const Ec4Parameters& parameters, std::span<const std::byte> values,
-                                 Ec4Scratch& scratch);
+// Rounds 1 to limits::kChunkValues values of the source dtype. `chunk` may be one of before.
+void quantize_ec4_chunk(const Ec4Parameters& parameters, std::span<const std::byte> values,
+                        Ec4Scratch& scratch, Ec4Chunk& chunk);
+// What it is going to take, to a few bits for each lane.
+double ec4_chunk_bits(DType source, const Ec4Chunk& chunk);
+std::vector<std::byte> write_ec4_chunk(DType source, const Ec4Chunk& chunk, Ec4Scratch& scratch);
+
+// About what a chunk, and a block of `values` values, take besides symbols of so many bits each.
+double ec4_side_bits(size_t lanes, double symbol_bits);
+double ec4_overhead_bits(uint64_t values, double symbol_bits);
 
 // Decodes a chunk of `values` values as f32, f16 or bf16. Errors: kCorrupt.
 Status decode_ec4_chunk(const Ec4Parameters& parameters, std::span<const std::byte> chunk,
                         uint64_t values, DType as, std::byte* out, bool streaming);
 
+// Steps lie on a grid with so many places an octave.
+inline constexpr int kEc4PlacesPerOctave = 1024;
+
 // What an encoder aims at: one of them, the other is 0.
 struct Ec4Target {
-  double bits = 0;  // per value, everything counted; what is left of it after `overhead_bits`
-  double overhead_bits = 0;
+  double bits = 0;  // per value, everything counted
   double db = 0;
+
+  // How many places the step might be finer (bits) or coarser (dB) and still meet the target, or,
+  // below 0, by how many it misses it.
+  double margin(double bits_per_value, double signal, double noise) const;
+  // The place that uses up a margin.
+  int moved(int place, double margin) const;
 };
-// Steps lie on a grid; this is the place on it of the finest (bits) or coarsest (dB) step that is
-// expected to meet the target, judged from a part of the values.
-inline constexpr int kEc4PlacesPerOctave = 256;
-int choose_ec4_step(const Ec4Parameters& parameters, const Ec4Target& target,
-                    std::span<const std::byte> values);
-float ec4_step(const Ec4Parameters& parameters, int place);
+
+// Finds the step that is expected to meet a target, judged from a part of the values.
+class Ec4StepSearch {
+ public:
+  // Of `parameters`, the step and the shrink are what is searched; `sample` is the number of values
+  // to judge from. REQUIRES: some values.
+  Ec4StepSearch(const Ec4Parameters& parameters, const Ec4Target& target,
+                std::span<const std::byte> values, size_t sample);
+
+  int best() { return best(middle()); }
+  int best(int guess);
+  Ec4Parameters at(int place);
+
+ private:
+  struct Sums {
+    double signal = 0;
+    double noise = 0;
+    double outliers = 0;
+  };
+  float quantizer_step(int place) const;
+  int middle() const;
+  Sums quantize(int place);
+  double margin(int place);
+
+  Ec4Parameters parameters_;
+  Ec4Target target_;
+  uint64_t values_;
+  std::vector<float> sample_;
+  std::vector<uint8_t> symbols_;
+};
 
 }  // namespace ballast::quant

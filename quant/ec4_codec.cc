@@ -15,30 +15,140 @@ constexpr double kDefaultBits = 3.99;
 constexpr double kDefaultTrellisBits = 3.799;
 // A block whose header and tables take up the target gets this share of it for its values anyway.
 constexpr double kPayloadShareMin = 0.85;
-constexpr int kTriesMax = 8;
-// An error that is smaller than asked for by this much wastes bits: the step is chosen once more.
-constexpr double kSurplusDecibels = 0.2;
-constexpr double kSurplusBits = 0.012;  // likewise, of a size below the target
-// Places for what a try missed: a bit is an octave, as are 6.02 dB.
-constexpr double kPlacesPerBit = kEc4PlacesPerOctave;
-constexpr double kPlacesPerDecibel = kEc4PlacesPerOctave / 6.02;
-// A chunk with more outliers than this is no chunk for this step.
-constexpr uint64_t kOutlierShareMax = 8;
-constexpr int kCoarser = kEc4PlacesPerOctave;
 
 constexpr uint64_t kChunksPerBlock = 16;
+// The search looks at so many values at first, and for the trellis, whose tries are dear, at more
+// then. Blocks of many chunks try some of them before all.
+constexpr size_t kSample = 16 << 10;
+constexpr size_t kTrellisSample = 128 << 10;
+constexpr size_t kManyChunks = 8;
+constexpr size_t kTriedFirst = 4;  // one chunk in so many
 
-// As error_report() says it, but with the same bits everywhere, since steps follow from it.
-double decibels(const ErrorSums& error) {
-  if (error.noise_energy == 0 || error.signal_energy == 0) return 0;
-  return 3.0102999566398120 * portable_log2(error.signal_energy / error.noise_energy);
-}
+// In places of the steps' grid: a margin up to the first is good enough, and a change aims at the
+// second.
+constexpr double kMarginGood = 5;
+constexpr int kMarginAim = 1;
+constexpr int kFirstAim = 3;   // with some chunks, of which all may differ a little
+constexpr int kGoodTries = 2;  // after which any margin is good enough
+constexpr int kTriesMax = 8;   // and after which it is as good as it gets
+// A chunk with more outliers than one value in so many is no chunk for this step.
+constexpr uint64_t kOutlierShareMax = 8;
 
+// What rounding some chunks of a block with a step came to.
 struct Attempt {
-  std::vector<std::vector<std::byte>> chunks;
   ErrorSums error;
-  size_t bytes = 0;
+  double bits = 0;
+  uint64_t values = 0;
   bool too_many_outliers = false;
+
+  void add(DType source, const Ec4Chunk& chunk) {
+    error += chunk.error;
+    bits += ec4_chunk_bits(source, chunk) + 8 * sizeof(uint32_t);
+    values += chunk.values;
+    too_many_outliers |= chunk.outliers.size() > 16 + chunk.values / kOutlierShareMax;
+  }
+  double margin(const Ec4Target& target) const {
+    if (too_many_outliers) return -kEc4PlacesPerOctave;
+    return target.margin(bits / static_cast<double>(values), error.signal_energy,
+                         error.noise_energy);
+  }
+};
+
+// Encodes one block.
+class BlockEncoder {
+ public:
+  BlockEncoder(CodecSpec codec, DType source, std::span<const std::byte> values)
+      : codec_(codec),
+        source_(source),
+        values_(values),
+        count_(values.size() / dtype_bytes(source)),
+        target_(target()),
+        chunks_((count_ + limits::kChunkValues - 1) / limits::kChunkValues) {}
+
+  EncodedBlock run() {
+    const Ec4Parameters parameters{source_, codec_.id == CodecId::kEc4t};
+    if (count_ == 0) return write(parameters, {});
+    Ec4StepSearch search(parameters, target_, values_, kSample);
+    int place = search.best();
+    if (parameters.trellis) {
+      search = Ec4StepSearch(parameters, target_, values_, kTrellisSample);
+      place = search.best(place);
+    }
+    if (chunks_.size() >= kManyChunks)
+      place = moved(place, round(search.at(place), kTriedFirst), kFirstAim);
+    for (int tries = 1;; ++tries) {
+      const Ec4Parameters tried = search.at(place);
+      const Attempt attempt = round(tried, 1);
+      const int next = good(attempt, tries) ? place : moved(place, attempt, kMarginAim);
+      if (search.at(next).step != tried.step) {
+        place = next;
+        continue;
+      }
+      EncodedBlock block = write(tried, attempt.error);
+      if (tries >= kTriesMax || within_target(block)) return block;
+      place += kMarginAim;
+    }
+  }
+
+ private:
+  Ec4Target target() const {
+    if (codec_.centidb != 0) return {0, codec_.centidb / 100.0};
+    const double fallback = codec_.id == CodecId::kEc4t ? kDefaultTrellisBits : kDefaultBits;
+    const double bits = codec_.millibits != 0 ? codec_.millibits / 1000.0 : fallback;
+    const double overhead =
+        ec4_overhead_bits(count_, 0) / static_cast<double>(std::max<uint64_t>(count_, 1));
+    return {std::max(bits, bits * kPayloadShareMin + overhead), 0};
+  }
+
+  // Rounds one chunk in `stride`.
+  Attempt round(const Ec4Parameters& parameters, size_t stride) {
+    const size_t chunk_bytes = limits::kChunkValues * dtype_bytes(source_);
+    Attempt attempt;
+    for (size_t i = 0; i < chunks_.size(); i += stride) {
+      const auto rest = values_.subspan(i * chunk_bytes);
+      quantize_ec4_chunk(parameters, rest.first(std::min(chunk_bytes, rest.size())), scratch_,
+                         chunks_[i]);
+      attempt.add(source_, chunks_[i]);
+    }
+    if (stride == 1) attempt.bits += 8 * kBlockHeaderBytes;
+    return attempt;
+  }
+
+  bool good(const Attempt& attempt, int tries) const {
+    if (tries >= kTriesMax || (attempt.error.decoded_energy == 0 && !attempt.too_many_outliers))
+      return true;
+    const double margin = attempt.margin(target_);
+    return margin >= 0 && (tries > kGoodTries || margin <= kMarginGood);
+  }
+
+  int moved(int place, const Attempt& attempt, int aim) const {
+    if (attempt.too_many_outliers) return place + kEc4PlacesPerOctave;
+    return target_.moved(place, attempt.margin(target_) - aim);
+  }
+
+  // Bits were an estimate before it was written.
+  bool within_target(const EncodedBlock& block) const {
+    return target_.db > 0 || 8.0 * static_cast<double>(block.bytes.size()) <=
+                                 target_.bits * static_cast<double>(count_);
+  }
+
+  EncodedBlock write(const Ec4Parameters& parameters, const ErrorSums& error) {
+    std::vector<std::vector<std::byte>> chunks;
+    chunks.reserve(chunks_.size());
+    for (const Ec4Chunk& chunk : chunks_) {
+      chunks.push_back(write_ec4_chunk(source_, chunk, scratch_));
+    }
+    const BlockHeader header{codec_, source_, count_, ScaleType::kStep, parameters.step, {}};
+    return EncodedBlock{write_chunks(header, chunks), error};
+  }
+
+  CodecSpec codec_;
+  DType source_;
+  std::span<const std::byte> values_;
+  uint64_t count_;
+  Ec4Target target_;
+  std::vector<Ec4Chunk> chunks_;
+  Ec4Scratch scratch_;
 };
 
 class Ec4Encoder final : public TensorEncoder {
@@ -46,82 +156,12 @@ class Ec4Encoder final : public TensorEncoder {
   Ec4Encoder(CodecSpec codec, DType source) : codec_(codec), source_(source) {}
 
   Result<EncodedBlock> encode(std::span<const std::byte> values) const override {
-    const size_t width = dtype_bytes(source_);
-    BALLAST_CHECK(values.size() % width == 0);
-    const uint64_t count = values.size() / width;
-    BALLAST_CHECK(count <= values_per_block(codec_, source_));
-    Ec4Parameters parameters{source_, codec_.id == CodecId::kEc4t, 1};
-    const Ec4Target target = target_for(count);
-    int place = count == 0 ? 0 : choose_ec4_step(parameters, target, values);
-    Attempt attempt;
-    Ec4Scratch scratch;
-    for (int tries = 1;; ++tries) {
-      parameters.step = ec4_step(parameters, place);
-      attempt = try_step(parameters, values, scratch);
-      const int change = correction(attempt, target, count, tries);
-      if (change == 0 || ec4_step(parameters, place + change) == parameters.step) break;
-      place += change;
-    }
-    const BlockHeader header{codec_, source_, count, ScaleType::kStep, parameters.step, {}};
-    return EncodedBlock{write_chunks(header, attempt.chunks), attempt.error};
+    BALLAST_CHECK(values.size() % dtype_bytes(source_) == 0);
+    BALLAST_CHECK(values.size() / dtype_bytes(source_) <= values_per_block(codec_, source_));
+    return BlockEncoder(codec_, source_, values).run();
   }
 
  private:
-  Ec4Target target_for(uint64_t count) const {
-    Ec4Target target;
-    if (codec_.centidb != 0) {
-      target.db = codec_.centidb / 100.0;
-      return target;
-    }
-    const double fallback = codec_.id == CodecId::kEc4t ? kDefaultTrellisBits : kDefaultBits;
-    target.bits = codec_.millibits != 0 ? codec_.millibits / 1000.0 : fallback;
-    size_t overhead = kBlockHeaderBytes;
-    for (uint64_t at = 0; at < count; at += limits::kChunkValues) {
-      const size_t lanes = rans_lanes(std::min(limits::kChunkValues, count - at));
-      overhead += sizeof(uint32_t) + 8 + kRansFrequencyBytes + lanes * sizeof(uint32_t);
-    }
-    target.overhead_bits =
-        8.0 * static_cast<double>(overhead) / static_cast<double>(std::max<uint64_t>(count, 1));
-    target.bits = std::max(target.bits, target.bits * kPayloadShareMin + target.overhead_bits);
-    return target;
-  }
-
-  static Attempt try_step(const Ec4Parameters& parameters, std::span<const std::byte> values,
-                          Ec4Scratch& scratch) {
-    Attempt attempt;
-    const size_t chunk_bytes = limits::kChunkValues * dtype_bytes(parameters.source);
-    attempt.bytes = kBlockHeaderBytes;
-    for (size_t at = 0; at < values.size(); at += chunk_bytes) {
-      const auto part = values.subspan(at, std::min(chunk_bytes, values.size() - at));
-      EncodedEc4Chunk chunk = encode_ec4_chunk(parameters, part, scratch);
-      attempt.error += chunk.error;
-      attempt.bytes += chunk.bytes.size() + sizeof(uint32_t);
-      const uint64_t count = part.size() / dtype_bytes(parameters.source);
-      attempt.too_many_outliers |= chunk.outliers > 16 + count / kOutlierShareMax;
-      attempt.chunks.push_back(std::move(chunk.bytes));
-    }
-    return attempt;
-  }
-
-  // By how many places the step must change; 0 if the attempt is good, or as good as it gets.
-  static int correction(const Attempt& attempt, const Ec4Target& target, uint64_t count,
-                        int tries) {
-    if (count == 0) return 0;
-    if (attempt.too_many_outliers) return kCoarser;
-    if (tries >= kTriesMax || attempt.error.decoded_energy == 0) return 0;
-    if (target.db > 0) {
-      const double surplus = decibels(attempt.error) - target.db;
-      if (surplus < 0) return -1 - static_cast<int>(-surplus * kPlacesPerDecibel);
-      if (tries > 1 || surplus < kSurplusDecibels || attempt.error.noise_energy == 0) return 0;
-      return static_cast<int>((surplus - kSurplusDecibels / 2) * kPlacesPerDecibel);
-    }
-    const double bits = 8.0 * static_cast<double>(attempt.bytes) / static_cast<double>(count);
-    const double excess = bits - target.bits;
-    if (excess > 0) return 1 + static_cast<int>(excess * kPlacesPerBit);
-    if (tries > 1 || -excess < kSurplusBits) return 0;
-    return static_cast<int>((excess + kSurplusBits / 2) * kPlacesPerBit);
-  }
-
   CodecSpec codec_;
   DType source_;
 };

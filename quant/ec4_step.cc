@@ -3,20 +3,24 @@
 #include <array>
 #include <cmath>
 
+#include "quant/block_header.h"
 #include "quant/ec4.h"
 #include "quant/float_convert.h"
 #include "quant/kernels.h"
-#include "quant/rans.h"
 
 namespace ballast::quant {
 namespace {
 
-constexpr double kGrid = 1.0027112750502025;  // 2^(1/256)
-// What the indexes of the trellis take more than those of a quantizer with twice its step.
+constexpr double kGrid = 1.0006771306930664;            // 2^(1/1024)
+constexpr double kDecibelsPerBit = 3.0102999566398120;  // of energy
+constexpr double kDecibelsPerOctave = 2 * kDecibelsPerBit;
+// What the indexes of the trellis take more than those of a quantizer with twice its step, and what
+// of its noise they leave: 1 dB less.
 constexpr double kTrellisBits = 0.066;
-constexpr size_t kSampleMin = 16 << 10;
-constexpr size_t kSampleMax = 64 << 10;
-constexpr size_t kSampleShare = 8;
+constexpr double kTrellisNoise = 0.794;
+// A search that is so near, in places, is over.
+constexpr double kNear = 2;
+constexpr int kEvaluationsMax = 14;
 
 double power_of_grid(int places) {
   double power = 1;
@@ -29,10 +33,10 @@ double power_of_grid(int places) {
 }
 
 // Pieces spread over the values, as finite floats.
-std::vector<float> take_sample(DType source, std::span<const std::byte> values) {
+std::vector<float> take_sample(DType source, std::span<const std::byte> values, size_t most) {
   const size_t width = dtype_bytes(source);
   const size_t count = values.size() / width;
-  const size_t wanted = std::min(count, std::clamp(count / kSampleShare, kSampleMin, kSampleMax));
+  const size_t wanted = std::min(count, most);
   const size_t pieces = (wanted + kPieceValues - 1) / kPieceValues;
   std::vector<float> sample;
   sample.reserve(pieces * kPieceValues);
@@ -47,89 +51,115 @@ std::vector<float> take_sample(DType source, std::span<const std::byte> values) 
   return sample;
 }
 
-class Estimate {
- public:
-  Estimate(const Ec4Parameters& parameters, const Ec4Target& target,
-           std::span<const std::byte> values)
-      : parameters_(parameters),
-        target_(target),
-        outlier_bits_(8.0 * static_cast<double>(dtype_bytes(parameters.source)) + 16),
-        sample_(take_sample(parameters.source, values)),
-        symbols_(sample_.size()) {}
-
-  // The place whose step is about the root mean square.
-  int middle() const {
-    double energy = 0;
-    for (const float value : sample_) energy += double{value} * value;
-    if (energy == 0) return 0;
-    const double mean = energy / static_cast<double>(sample_.size());
-    return static_cast<int>(portable_log2(mean) * kEc4PlacesPerOctave / 2);
-  }
-
-  // Whether the step at this place is coarse enough to meet the target in bits, or fine enough to
-  // meet that in dB.
-  bool meets(int place) {
-    // The trellis' indexes are spread as those of a quantizer with twice the step.
-    const float step = ec4_step(parameters_, place) * (parameters_.trellis ? 2.0f : 1.0f);
-    QuantizeSums sums;
-    const uint32_t outliers =
-        kernel().ec4_quantize(sample_.data(), sample_.size(), 1 / step, symbols_.data(), sums);
-    const auto count = static_cast<double>(sample_.size());
-    if (target_.db > 0) return decibels(sums) >= target_.db;
-    const RansCounts counts = count_symbols(symbols_);
-    const double bits =
-        rans_bits(counts, rans_frequencies(counts)) / count + outliers * outlier_bits_ / count;
-    return bits + (parameters_.trellis ? kTrellisBits : 0.0) + target_.overhead_bits <=
-           target_.bits;
-  }
-
- private:
-  double decibels(const QuantizeSums& sums) const {
-    double signal = 0;
-    double noise = 0;
-    for (size_t lane = 0; lane < kQuantizeLanes; ++lane) {
-      signal += sums.signal[lane];
-      noise += sums.noise[lane];
-    }
-    // The trellis gains 5 dB on twice its step: 6 by the finer step, of which it gives up one.
-    if (noise == 0) return 200;
-    return 10 * portable_log2(signal / noise) * 0.30102999566398120 +
-           (parameters_.trellis ? 1.0 : 0.0);
-  }
-
-  const Ec4Parameters& parameters_;
-  const Ec4Target& target_;
-  const double outlier_bits_;
-  std::vector<float> sample_;
-  std::vector<uint8_t> symbols_;
-};
-
 }  // namespace
 
-float ec4_step(const Ec4Parameters& parameters, int place) {
-  const double largest = parameters.trellis ? kEc4tStepMax : kEc4StepMax;
-  return static_cast<float>(std::clamp(power_of_grid(place), double{kEc4StepMin}, largest));
+double ec4_side_bits(size_t lanes, double symbol_bits) {
+  // A state of 32 bits replaces half a word and holds the last symbols of its lane.
+  constexpr double kStateBits = 24.5;
+  constexpr double kFrequencyBits = 8 * 18;
+  return static_cast<double>(lanes) * (kStateBits - kRansClosingRows * symbol_bits) +
+         kFrequencyBits;
 }
 
-int choose_ec4_step(const Ec4Parameters& parameters, const Ec4Target& target,
-                    std::span<const std::byte> values) {
-  Estimate estimate(parameters, target, values);
-  const int middle = estimate.middle();
-  // From an eighth of the root mean square (a finer step would make most values outliers) to 32
-  // times. Bits fall and noise grows with the step, so halving finds the border.
-  int low = middle - 3 * kEc4PlacesPerOctave;
-  int high = middle + 5 * kEc4PlacesPerOctave;
-  const bool bits = target.db == 0;
-  while (low < high) {
-    const int place = low + (high - low) / 2;
-    if (estimate.meets(place) == bits) {
-      high = place;
-    } else {
-      low = place + 1;
-    }
+double ec4_overhead_bits(uint64_t values, double symbol_bits) {
+  double bits = 8.0 * kBlockHeaderBytes;
+  for (uint64_t at = 0; at < values; at += limits::kChunkValues) {
+    const size_t lanes = rans_lanes(std::min(limits::kChunkValues, values - at));
+    bits += 8.0 * (sizeof(uint32_t) + sizeof(Ec4ChunkHead)) + ec4_side_bits(lanes, symbol_bits);
   }
-  // For dB, `low` is the first that misses.
-  return bits ? low : low - 1;
+  return bits;
+}
+
+double Ec4Target::margin(double bits_per_value, double signal, double noise) const {
+  if (db == 0) return (bits - bits_per_value) * kEc4PlacesPerOctave;
+  if (noise == 0 || signal == 0) return 0;
+  const double reached = portable_log2(signal / noise) * kDecibelsPerBit;
+  return (reached - db) * (kEc4PlacesPerOctave / kDecibelsPerOctave);
+}
+
+int Ec4Target::moved(int place, double margin) const {
+  // The margin may be that of a step beside all reason.
+  margin = std::clamp<double>(margin, -kEc4PlacesPerOctave, kEc4PlacesPerOctave);
+  return place + static_cast<int>(std::floor(db == 0 ? -margin : margin));
+}
+
+Ec4StepSearch::Ec4StepSearch(const Ec4Parameters& parameters, const Ec4Target& target,
+                             std::span<const std::byte> values, size_t sample)
+    : parameters_(parameters),
+      target_(target),
+      values_(values.size() / dtype_bytes(parameters.source)),
+      sample_(take_sample(parameters.source, values, sample)),
+      symbols_(sample_.size()) {}
+
+float Ec4StepSearch::quantizer_step(int place) const {
+  const double largest = parameters_.trellis ? kEc4tStepMax : kEc4StepMax;
+  return static_cast<float>(std::clamp(power_of_grid(place), 2.0 * kEc4StepMin, largest));
+}
+
+// The place whose step is about the root mean square.
+int Ec4StepSearch::middle() const {
+  double energy = 0;
+  for (const float value : sample_) energy += double{value} * value;
+  if (energy == 0) return 0;
+  const double mean = energy / static_cast<double>(sample_.size());
+  return static_cast<int>(portable_log2(mean) * kEc4PlacesPerOctave / 2);
+}
+
+// With the trellis, indexes and noise are nearly those of a quantizer with twice the step.
+Ec4StepSearch::Sums Ec4StepSearch::quantize(int place) {
+  const float step = quantizer_step(place) * (parameters_.trellis ? 2.0f : 1.0f);
+  QuantizeSums lanes;
+  Sums sums;
+  sums.outliers =
+      kernel().ec4_quantize(sample_.data(), sample_.size(), 1 / step, 1, symbols_.data(), lanes);
+  for (size_t lane = 0; lane < kQuantizeLanes; ++lane) {
+    sums.signal += lanes.signal[lane];
+    sums.noise += lanes.noise[lane] * (parameters_.trellis ? kTrellisNoise : 1.0);
+  }
+  return sums;
+}
+
+double Ec4StepSearch::margin(int place) {
+  const Sums sums = quantize(place);
+  if (target_.db > 0) return target_.margin(0, sums.signal, sums.noise);
+  const RansCounts counts = count_symbols(symbols_);
+  const auto sampled = static_cast<double>(sample_.size());
+  const double outlier_bits = 8.0 * static_cast<double>(dtype_bytes(parameters_.source)) + 16;
+  const double symbol_bits = rans_bits(counts, rans_frequencies(counts)) / sampled +
+                             (parameters_.trellis ? kTrellisBits : 0.0);
+  const double bits = symbol_bits + sums.outliers * outlier_bits / sampled +
+                      ec4_overhead_bits(values_, symbol_bits) / static_cast<double>(values_);
+  return target_.margin(bits, 0, 0);
+}
+
+// Bits fall and noise grows with the step, nearly by a bit and 6 dB an octave: so a margin says
+// where to go on, and where that leaves what is known to be too fine or too coarse, halving does.
+int Ec4StepSearch::best(int guess) {
+  // From an eighth of the root mean square (a finer step would make most values outliers) to 32
+  // times.
+  int low = middle() - 3 * kEc4PlacesPerOctave;
+  int high = middle() + 5 * kEc4PlacesPerOctave;
+  int place = std::clamp(guess, low, high);
+  for (int evaluations = 0; evaluations < kEvaluationsMax && low < high; ++evaluations) {
+    const double left = margin(place);
+    if (std::abs(left) < kNear) break;
+    const int next = target_.moved(place, left);
+    (next > place ? low : high) = place;
+    place = next > low && next < high ? next : low + (high - low) / 2;
+  }
+  return place;
+}
+
+// The noise does not depend on the values that are rounded: so the best guess of a value is the
+// multiple times signal / (signal + noise) (N. Wiener's filter, 1949).
+Ec4Parameters Ec4StepSearch::at(int place) {
+  const Sums sums = quantize(place);
+  Ec4Parameters parameters = parameters_;
+  const bool some = sums.signal > 0;
+  parameters.shrink =
+      some ? static_cast<float>(std::max(sums.signal / (sums.signal + sums.noise), 0.5)) : 1.0f;
+  parameters.step = quantizer_step(place) * parameters.shrink;
+  return parameters;
 }
 
 }  // namespace ballast::quant

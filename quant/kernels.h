@@ -183,24 +183,27 @@ inline constexpr int kEc4IndexMax = 15;
 // Magnitudes, in steps, from which on a value is stored apart; it counts as 0 here. Those a little
 // larger than the largest multiple (15, 30) are rounded to it: the bits that storing them apart
 // takes lower the error more where they make the step finer.
-inline constexpr float kEc4Outlier = 17.0f;
-inline constexpr float kEc4tOutlier = 34.0f;
+inline constexpr float kEc4Outlier = 16.5f;
+inline constexpr float kEc4tOutlier = 33.0f;
 inline constexpr float kUnreachable = 0x1p100f;  // the cost of a path that does not exist
 
 inline constexpr size_t kQuantizeLanes = 16;
-// In units of the step; value i counts in lane i mod kQuantizeLanes.
+// In units of the quantizer's step; value i counts in lane i mod kQuantizeLanes.
 struct QuantizeSums {
   alignas(64) std::array<float, kQuantizeLanes> signal{};
   alignas(64) std::array<float, kQuantizeLanes> decoded{};
   alignas(64) std::array<float, kQuantizeLanes> noise{};
   alignas(64) std::array<float, kQuantizeLanes> max_error{};
 };
-// Returns the number of outliers. REQUIRES: count is a multiple of kQuantizeLanes; finite values.
+// The decoder's step is `shrink` times the quantizer's. Returns the number of outliers, which add
+// nothing to the sums; NaN and infinities are among them. REQUIRES: count is a multiple of
+// kQuantizeLanes.
 using Ec4QuantizeFn = uint32_t (*)(const float* values, size_t count, float inverse_step,
-                                   uint8_t* symbols, QuantizeSums& sums);
+                                   float shrink, uint8_t* symbols, QuantizeSums& sums);
 // The same with the trellis, for rows x lanes values. `survivors`: room for rows x 8.
-using Ec4tQuantizeFn = void (*)(const float* values, size_t rows, size_t lanes, float inverse_step,
-                                uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums);
+using Ec4tQuantizeFn = uint32_t (*)(const float* values, size_t rows, size_t lanes,
+                                    float inverse_step, float shrink, uint16_t* survivors,
+                                    uint8_t* symbols, QuantizeSums& sums);
 
 // Copies around the caches if `to` is 64-byte aligned. A fence must follow the last call.
 using StreamFn = void (*)(const std::byte* from, std::byte* to, size_t bytes);

@@ -71,28 +71,23 @@ void ValueSink::done(size_t count) {
 }
 
 Result<SymbolReader> SymbolReader::open(std::span<const std::byte> bytes, size_t count) {
-  if (bytes.size() < kRansFrequencyBytes) {
-    return fail(Errc::kCorrupt, "{} bytes can't hold the frequencies of symbols", bytes.size());
-  }
-  BALLAST_TRY(const RansFrequencies frequencies,
-              read_frequencies(bytes.first<kRansFrequencyBytes>()));
-  BALLAST_TRY(RansReader reader,
-              RansReader::open(bytes.subspan(kRansFrequencyBytes), rans_lanes(count)));
-  return SymbolReader(RansDecodeTable(frequencies), std::move(reader), rans_lanes(count));
+  BALLAST_TRY(const RansFrequencies frequencies, read_frequencies(bytes));
+  const size_t lanes = rans_lanes(count);
+  BALLAST_TRY(RansReader reader, RansReader::open(bytes, lanes, (count + lanes - 1) / lanes));
+  return SymbolReader(RansDecodeTable(frequencies), std::move(reader), lanes);
 }
 
 void SymbolReader::next(size_t count, uint8_t* symbols) {
   const size_t rows = (count + lanes_ - 1) / lanes_;
-  reader_.prepare(rows);
-  kernel().rans_decode(table_, reader_.cursor(), rows, symbols);
+  const size_t coded = reader_.prepare(rows);
+  kernel().rans_decode(table_, reader_.cursor(), coded, symbols);
+  reader_.closing(rows - coded, symbols + coded * lanes_);
 }
 
 void append_symbols(std::vector<uint8_t> symbols, std::vector<std::byte>& out) {
   const RansCounts counts = count_symbols(symbols);
   const RansFrequencies frequencies = rans_frequencies(counts);
-  std::array<std::byte, kRansFrequencyBytes> written;
-  write_frequencies(frequencies, written);
-  out.insert(out.end(), written.begin(), written.end());
+  append_frequencies(frequencies, out);
   // The coder takes whole rows: filled up with what costs least.
   const size_t lanes = rans_lanes(symbols.size());
   const auto filler = std::ranges::max_element(counts) - counts.begin();

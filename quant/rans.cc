@@ -1,9 +1,7 @@
 #include "quant/rans.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
-#include <numeric>
 
 #include "proto/base/check.h"
 #include "quant/kernels.h"
@@ -11,7 +9,6 @@
 namespace ballast::quant {
 namespace {
 
-constexpr uint32_t kFrequencyMax = kRansTotal - 1;
 constexpr uint32_t kSlotMask = kRansTotal - 1;
 // The kernels load whole vectors of words.
 constexpr size_t kReadAhead = kRansVectorLanes;
@@ -75,86 +72,6 @@ void for_each_share(const Buckets& buckets, const Visit& visit) {
 
 }  // namespace
 
-RansFrequencies rans_frequencies(const RansCounts& counts) {
-  const uint64_t total = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
-  RansFrequencies frequencies{};
-  if (total == 0) {
-    frequencies[0] = kFrequencyMax;
-    frequencies[1] = 1;
-    return frequencies;
-  }
-  std::array<uint64_t, kRansSymbols> remainder{};
-  uint32_t sum = 0;
-  for (size_t i = 0; i < kRansSymbols; ++i) {
-    if (counts[i] == 0) continue;
-    const uint64_t share = uint64_t{counts[i]} * kRansTotal;
-    frequencies[i] = static_cast<uint16_t>(std::clamp<uint64_t>(share / total, 1, kFrequencyMax));
-    remainder[i] = share % total;
-    sum += frequencies[i];
-  }
-  while (sum < kRansTotal) {
-    const size_t most =
-        static_cast<size_t>(std::ranges::max_element(remainder) - remainder.begin());
-    const bool room = remainder[most] > 0 && frequencies[most] < kFrequencyMax;
-    // A lone symbol gets a companion that never occurs.
-    const size_t chosen =
-        room ? most
-             : static_cast<size_t>(std::ranges::min_element(frequencies) - frequencies.begin());
-    ++frequencies[chosen];
-    remainder[most] = 0;
-    ++sum;
-  }
-  while (sum > kRansTotal) {
-    --*std::ranges::max_element(frequencies);
-    --sum;
-  }
-  return frequencies;
-}
-
-double portable_log2(double value) {
-  const auto bits = std::bit_cast<uint64_t>(value);
-  const auto exponent = static_cast<double>(static_cast<int64_t>(bits >> 52) - 1023);
-  const double mantissa = std::bit_cast<double>((bits & 0xfffffffffffff) | uint64_t{1023} << 52);
-  // ln m = 2 artanh((m - 1) / (m + 1)), as a series.
-  const double y = (mantissa - 1) / (mantissa + 1);
-  const double y2 = y * y;
-  double sum = 0;
-  for (int n = 13; n >= 1; n -= 2) sum = sum * y2 + 1.0 / n;
-  return exponent + 2.8853900817779268 * y * sum;
-}
-
-double rans_bits(const RansCounts& counts, const RansFrequencies& frequencies) {
-  double bits = 0;
-  for (size_t i = 0; i < kRansSymbols; ++i) {
-    if (counts[i] > 0) bits += counts[i] * (kRansTotalBits - portable_log2(frequencies[i]));
-  }
-  return bits;
-}
-
-void write_frequencies(const RansFrequencies& frequencies,
-                       std::span<std::byte, kRansFrequencyBytes> out) {
-  for (size_t i = 0; i < kRansSymbols; i += 2) {
-    const uint32_t pair = frequencies[i] | uint32_t{frequencies[i + 1]} << 12;
-    for (size_t j = 0; j < 3; ++j) out[i / 2 * 3 + j] = static_cast<std::byte>(pair >> (8 * j));
-  }
-}
-
-Result<RansFrequencies> read_frequencies(std::span<const std::byte, kRansFrequencyBytes> bytes) {
-  RansFrequencies frequencies;
-  uint32_t sum = 0;
-  for (size_t i = 0; i < kRansSymbols; i += 2) {
-    uint32_t pair = 0;
-    for (size_t j = 0; j < 3; ++j) {
-      pair |= std::to_integer<uint32_t>(bytes[i / 2 * 3 + j]) << (8 * j);
-    }
-    frequencies[i] = static_cast<uint16_t>(pair & 0xfff);
-    frequencies[i + 1] = static_cast<uint16_t>(pair >> 12);
-    sum += frequencies[i] + frequencies[i + 1];
-  }
-  if (sum != kRansTotal) return fail(Errc::kCorrupt, "symbol frequencies add up to {}", sum);
-  return frequencies;
-}
-
 RansDecodeTable::RansDecodeTable(const RansFrequencies& frequencies) : own{}, alias{} {
   const Buckets buckets = make_buckets(frequencies);
   for_each_share(buckets, [&](uint32_t bucket, uint32_t symbol, uint32_t slot, uint32_t slots,
@@ -186,13 +103,15 @@ RansEncodeTable::RansEncodeTable(const RansFrequencies& frequencies) : slots{} {
   });
 }
 
-Result<RansReader> RansReader::open(std::span<const std::byte> bytes, size_t lanes) {
+Result<RansReader> RansReader::open(std::span<const std::byte> bytes, size_t lanes, size_t rows) {
   const size_t state_bytes = lanes * sizeof(uint32_t);
   if (bytes.size() < state_bytes || (bytes.size() - state_bytes) % sizeof(uint16_t) != 0) {
     return fail(Errc::kCorrupt, "a stream of {} bytes for {} lanes", bytes.size(), lanes);
   }
   RansReader reader;
   reader.cursor_.lanes = lanes;
+  reader.closing_rows_ = std::min(rows, kRansClosingRows);
+  reader.coded_rows_ = rows - reader.closing_rows_;
   std::memcpy(reader.cursor_.states.data(), bytes.data(), state_bytes);
   for (size_t lane = 0; lane < lanes; ++lane) {
     if (reader.cursor_.states[lane] < kRansLowest)
@@ -212,11 +131,13 @@ Result<RansReader> RansReader::open(std::span<const std::byte> bytes, size_t lan
   return reader;
 }
 
-void RansReader::prepare(size_t rows) {
+size_t RansReader::prepare(size_t rows) {
+  rows = std::min(rows, coded_rows_);
+  coded_rows_ -= rows;
   const size_t needed = rows * cursor_.lanes + kReadAhead;
   const size_t done = consumed();
   const size_t left = total_ - std::min(total_, done);
-  if (left >= needed) return;
+  if (left >= needed) return rows;
   // Behind the last word come zeros; finish() tells whether they were read.
   std::vector<uint16_t> tail(needed, 0);
   std::memcpy(tail.data(), stream_ + std::min(total_, done) * sizeof(uint16_t),
@@ -225,43 +146,44 @@ void RansReader::prepare(size_t rows) {
   words_ = tail_.data();
   base_ = done;
   cursor_.next = words_;
+  return rows;
+}
+
+void RansReader::closing(size_t rows, uint8_t* symbols) {
+  for (; rows > 0; --rows, ++closed_, symbols += cursor_.lanes) {
+    for (size_t lane = 0; lane < cursor_.lanes; ++lane) {
+      const uint32_t symbol = cursor_.states[lane] >> (closed_ * kRansSymbolBits);
+      symbols[lane] = static_cast<uint8_t>(symbol & (kRansSymbols - 1));
+    }
+  }
 }
 
 Status RansReader::finish() const {
   const auto states = std::span(cursor_.states).first(cursor_.lanes);
-  if (consumed() == total_ &&
-      std::ranges::all_of(states, [](uint32_t state) { return state == kRansLowest; })) {
+  const size_t bits = closing_rows_ * kRansSymbolBits;
+  if (consumed() == total_ && std::ranges::all_of(states, [&](uint32_t state) {
+        return state >> bits == kRansLowest >> bits;
+      })) {
     return {};
   }
   return fail(Errc::kCorrupt, "an entropy-coded chunk does not end where its values do");
-}
-
-RansCounts count_symbols(std::span<const uint8_t> symbols) {
-  // Equal symbols follow each other: counters of their own keep them from waiting for each other.
-  std::array<RansCounts, 4> counts{};
-  size_t i = 0;
-  for (; i + 8 <= symbols.size(); i += 8) {
-    uint64_t eight = 0;
-    std::memcpy(&eight, &symbols[i], sizeof eight);
-    for (size_t j = 0; j < 8; ++j) ++counts[j % 4][eight >> (8 * j) & (kRansSymbols - 1)];
-  }
-  for (; i < symbols.size(); ++i) ++counts[0][symbols[i]];
-  for (size_t symbol = 0; symbol < kRansSymbols; ++symbol) {
-    for (size_t j = 1; j < 4; ++j) counts[0][symbol] += counts[j][symbol];
-  }
-  return counts[0];
 }
 
 void rans_encode(const RansFrequencies& frequencies, std::span<const uint8_t> symbols, size_t lanes,
                  std::vector<uint16_t>& words, std::vector<std::byte>& out) {
   BALLAST_CHECK(symbols.size() % lanes == 0 && lanes % kRansVectorLanes == 0);
   const RansEncodeTable table(frequencies);
+  const size_t rows = symbols.size() / lanes;
+  const size_t coded_rows = rows - std::min(rows, kRansClosingRows);
   std::array<uint32_t, kRansLanesMax> states;
   states.fill(kRansLowest);
+  for (size_t i = coded_rows * lanes; i < symbols.size(); ++i) {
+    states[i % lanes] |= uint32_t{symbols[i]} << ((i / lanes - coded_rows) * kRansSymbolBits);
+  }
   // At most one word for each symbol.
   words.resize(std::max(words.size(), symbols.size()));
-  const size_t count = kernel().rans_encode(table, symbols.data(), symbols.size() / lanes, lanes,
-                                            states.data(), words.data() + words.size());
+  const size_t count = kernel().rans_encode(table, symbols.data(), coded_rows, lanes, states.data(),
+                                            words.data() + words.size());
   const size_t state_bytes = lanes * sizeof(uint32_t);
   const size_t word_bytes = count * sizeof(uint16_t);
   const size_t at = out.size();

@@ -2,7 +2,8 @@
 // over 32 symbols, with alias tables so that a symbol is found without a search or a gather.
 //
 // Symbols are coded in rows of `lanes` symbols: symbol i belongs to lane i mod lanes, each lane has
-// a 32-bit state of its own, and all lanes share one stream of 16-bit words (docs/formats/ec4.md).
+// a 32-bit state of its own, and all lanes share one stream of 16-bit words. A lane's state must be
+// at least 2^16 in the end, so that its last three symbols fit in there (docs/formats/ec4.md).
 #pragma once
 
 #include <array>
@@ -12,38 +13,20 @@
 #include <vector>
 
 #include "proto/base/result.h"
+#include "quant/rans_frequencies.h"
 
 namespace ballast::quant {
 
-inline constexpr size_t kRansSymbols = 32;
-inline constexpr uint32_t kRansTotalBits = 12;
-inline constexpr uint32_t kRansTotal = 1 << kRansTotalBits;
 inline constexpr uint32_t kRansBucketSlots = kRansTotal / kRansSymbols;
-inline constexpr uint32_t kRansLowest = 1 << 16;  // of a state between two symbols, and at the ends
+inline constexpr uint32_t kRansLowest = 1 << 16;  // of a state between two symbols
 inline constexpr size_t kRansVectorLanes = 16;
 inline constexpr size_t kRansLanesMax = 128;
+inline constexpr size_t kRansClosingRows = 3;  // at most
+inline constexpr uint32_t kRansSymbolBits = 5;
 
 // Callers decode pieces of so many symbols, which stay in the first-level cache.
 inline constexpr size_t kRansPiece = 4096;
 static_assert(kRansPiece % kRansLanesMax == 0);
-
-// How often each symbol is expected among kRansTotal, which they add up to. None is kRansTotal.
-using RansFrequencies = std::array<uint16_t, kRansSymbols>;
-using RansCounts = std::array<uint32_t, kRansSymbols>;
-
-// Frequencies in proportion to counts; each symbol that occurs has one. The same everywhere.
-RansFrequencies rans_frequencies(const RansCounts& counts);
-// The bits that the counted symbols take with these frequencies.
-double rans_bits(const RansCounts& counts, const RansFrequencies& frequencies);
-// log2 of a positive number, the same bits everywhere, to 1e-7.
-double portable_log2(double value);
-
-// 48 bytes: 12 bits each, the first symbol's in the lowest bits.
-inline constexpr size_t kRansFrequencyBytes = kRansSymbols * 12 / 8;
-void write_frequencies(const RansFrequencies& frequencies,
-                       std::span<std::byte, kRansFrequencyBytes> out);
-// Errors: kCorrupt if they do not add up.
-Result<RansFrequencies> read_frequencies(std::span<const std::byte, kRansFrequencyBytes> bytes);
 
 // A bucket has kRansBucketSlots of the kRansTotal slots and belongs to at most two symbols: the
 // slots below a limit to the bucket's own, the others to its alias.
@@ -77,12 +60,14 @@ struct RansCursor {
 class RansReader {
  public:
   // Errors: kCorrupt. REQUIRES: lanes is 16, 32, 64 or 128; the bytes outlive the reader.
-  static Result<RansReader> open(std::span<const std::byte> bytes, size_t lanes);
+  static Result<RansReader> open(std::span<const std::byte> bytes, size_t lanes, size_t rows);
 
-  // To be called before a kernel decodes so many rows, at most kRansPiece symbols: afterwards the
-  // cursor may be advanced by so much whatever the stream holds.
-  void prepare(size_t rows);
+  // How many of the next `rows` rows (at most kRansPiece symbols) a kernel is to decode. It may
+  // advance the cursor by so much whatever the stream holds; closing() gives the others.
+  size_t prepare(size_t rows);
   RansCursor& cursor() { return cursor_; }
+  // The next rows, of the last kRansClosingRows.
+  void closing(size_t rows, uint8_t* symbols);
   // At the end. Errors: kCorrupt if the stream does not end where the symbols do.
   Status finish() const;
 
@@ -99,20 +84,20 @@ class RansReader {
   const uint16_t* words_ = nullptr;    // where they are read from: stream_ or tail_
   size_t base_ = 0;                    // number of the word at words_
   size_t total_ = 0;
+  size_t coded_rows_ = 0;  // that are left
+  size_t closing_rows_ = 0;
+  size_t closed_ = 0;  // rows that closing() gave
 };
-
-// Counts each symbol. REQUIRES: they are below kRansSymbols.
-RansCounts count_symbols(std::span<const uint8_t> symbols);
 
 // Appends states and words; `words` is memory to work in. `symbols` is filled up to whole rows.
 // REQUIRES: frequencies of all.
 void rans_encode(const RansFrequencies& frequencies, std::span<const uint8_t> symbols, size_t lanes,
                  std::vector<uint16_t>& words, std::vector<std::byte>& out);
 
-// The lanes for a chunk of so many symbols: many decode fast, but each costs four bytes.
+// The lanes for a chunk of so many symbols: many decode fast, but each costs two to three bytes.
 constexpr size_t rans_lanes(uint64_t symbols) {
-  if (symbols >= 96 * 1024) return 128;
-  return symbols >= 64 * 1024 ? 32 : 16;
+  if (symbols >= 128 * 1024) return 128;
+  return symbols >= 64 * 1024 ? 64 : 16;
 }
 
 }  // namespace ballast::quant

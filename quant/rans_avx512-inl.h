@@ -259,10 +259,10 @@ struct VectorSums {
     _mm512_store_ps(sums.noise.data(), noise);
     _mm512_store_ps(sums.max_error.data(), max_error);
   }
-  void add(__m512 value, __m512 multiple) {
-    const __m512 error = _mm512_sub_ps(value, multiple);
+  void add(__m512 value, __m512 decoded_value) {
+    const __m512 error = _mm512_sub_ps(value, decoded_value);
     signal = _mm512_add_ps(signal, _mm512_mul_ps(value, value));
-    decoded = _mm512_add_ps(decoded, _mm512_mul_ps(multiple, multiple));
+    decoded = _mm512_add_ps(decoded, _mm512_mul_ps(decoded_value, decoded_value));
     noise = _mm512_add_ps(noise, _mm512_mul_ps(error, error));
     max_error = _mm512_max_ps(max_error, _mm512_abs_ps(error));
   }
@@ -279,8 +279,8 @@ void store_symbols(uint8_t* to, __m512 index) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(symbol));
 }
 
-uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, uint8_t* symbols,
-                      QuantizeSums& sums) {
+uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, float shrink,
+                      uint8_t* symbols, QuantizeSums& sums) {
   VectorSums vector_sums(sums);
   uint32_t outliers = 0;
   for (size_t i = 0; i < count; i += kQuantizeLanes) {
@@ -289,7 +289,7 @@ uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, uin
     outliers += 16 - static_cast<uint32_t>(__builtin_popcount(in));
     const __m512 value = _mm512_maskz_mov_ps(in, scaled);
     const __m512 index = clamp(nearest_integer(value), -kEc4IndexMax, kEc4IndexMax);
-    vector_sums.add(value, index);
+    vector_sums.add(value, _mm512_mul_ps(index, _mm512_set1_ps(shrink)));
     store_symbols(symbols + i, index);
   }
   vector_sums.store(sums);
@@ -326,10 +326,16 @@ __m512 square_of_difference(__m512 a, __m512 b) {
   return _mm512_mul_ps(difference, difference);
 }
 
-__m512 load_scaled(const float* values, __m512 inverse_step) {
-  const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(values), inverse_step);
-  return _mm512_maskz_mov_ps(inside(scaled, kEc4tOutlier), scaled);
-}
+// Values in steps, outliers as 0.
+struct ScaledValues {
+  ScaledValues(const float* values, __m512 inverse_step)
+      : exact(_mm512_mul_ps(_mm512_loadu_ps(values), inverse_step)),
+        in(inside(exact, kEc4tOutlier)),
+        scaled(_mm512_maskz_mov_ps(in, exact)) {}
+  __m512 exact;
+  __mmask16 in;
+  __m512 scaled;
+};
 
 void extend_paths(const Scaled& t, __m512 (&costs)[kTrellisStates], uint16_t* survivors) {
   const __m512 distance[2][2] = {
@@ -408,28 +414,33 @@ class PathTracer {
   __m512i lane_ = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 };
 
-void ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse_step,
-                   uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums) {
+uint32_t ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse_step,
+                       float shrink, uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums) {
   VectorSums vector_sums(sums);
   const __m512 inverse = _mm512_set1_ps(inverse_step);
+  const __m512 shrinks = _mm512_set1_ps(shrink);
+  uint32_t inside = 0;
   for (size_t at = 0; at < lanes; at += kQuantizeLanes) {
     __m512 costs[kTrellisStates];
     for (__m512& cost : costs) cost = _mm512_set1_ps(kUnreachable);
     costs[0] = _mm512_setzero_ps();
     for (size_t row = 0; row < rows; ++row) {
-      const Scaled scaled(load_scaled(values + row * lanes + at, inverse));
-      extend_paths(scaled, costs, survivors + row * kTrellisStates);
+      const ScaledValues loaded(values + row * lanes + at, inverse);
+      inside += static_cast<uint32_t>(__builtin_popcount(loaded.in));
+      extend_paths(Scaled(loaded.scaled), costs, survivors + row * kTrellisStates);
     }
     PathTracer tracer(best_ends(costs));
     for (size_t row = rows; row-- > 0;) {
-      const __m512 scaled = load_scaled(values + row * lanes + at, inverse);
+      const ScaledValues loaded(values + row * lanes + at, inverse);
       __m512 index;
-      const __m512 multiple = tracer.step(survivors + row * kTrellisStates, scaled, index);
-      vector_sums.add(scaled, multiple);
+      const __m512 multiple = tracer.step(survivors + row * kTrellisStates, loaded.scaled, index);
+      // What an outlier's place on the path stands for is not read.
+      vector_sums.add(loaded.scaled, _mm512_maskz_mul_ps(loaded.in, multiple, shrinks));
       store_symbols(symbols + row * lanes + at, index);
     }
   }
   vector_sums.store(sums);
+  return static_cast<uint32_t>(rows * lanes) - inside;
 }
 
 }  // namespace

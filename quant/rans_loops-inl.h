@@ -104,18 +104,19 @@ struct StepSums {
       sums.max_error[lane] = max_error[lane];
     }
   }
-  void add(size_t lane, float value, float multiple) {
-    const float error = value - multiple;
+  // `decoded_value`: what a decoder gives for `value`.
+  void add(size_t lane, float value, float decoded_value) {
+    const float error = value - decoded_value;
     const float magnitude = error < 0 ? -error : error;
     signal[lane] += value * value;
-    decoded[lane] += multiple * multiple;
+    decoded[lane] += decoded_value * decoded_value;
     noise[lane] += error * error;
     max_error[lane] = magnitude > max_error[lane] ? magnitude : max_error[lane];
   }
 };
 
-uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, uint8_t* symbols,
-                      QuantizeSums& sums) {
+uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, float shrink,
+                      uint8_t* symbols, QuantizeSums& sums) {
   StepSums lanes;
   lanes.load(sums);
   uint32_t outliers = 0;
@@ -128,7 +129,7 @@ uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, uin
       float index = nearest_integer(value);
       index = index > kEc4IndexMax ? kEc4IndexMax : index;
       index = index < -kEc4IndexMax ? -kEc4IndexMax : index;
-      lanes.add(lane, value, index);
+      lanes.add(lane, value, index * shrink);
       symbols[i + lane] = static_cast<uint8_t>(static_cast<int>(index) + kEc4IndexMax);
     }
   }
@@ -199,10 +200,7 @@ void extend_paths(const float* scaled, PathCosts& costs, uint16_t* survivors) {
   costs = extended;
 }
 
-float scaled_or_zero(float value, float inverse_step) {
-  const float scaled = value * inverse_step;
-  return scaled < kEc4tOutlier && scaled > -kEc4tOutlier ? scaled : 0.0f;
-}
+bool is_outlier(float scaled) { return !(scaled < kEc4tOutlier && scaled > -kEc4tOutlier); }
 
 uint32_t best_end(const PathCosts& costs, size_t lane) {
   uint32_t best = 0;
@@ -213,7 +211,7 @@ uint32_t best_end(const PathCosts& costs, size_t lane) {
 }
 
 // The chosen paths, backwards.
-void trace_back(const float* values, size_t rows, size_t lanes, float inverse_step,
+void trace_back(const float* values, size_t rows, size_t lanes, float inverse_step, float shrink,
                 const uint16_t* survivors, const PathCosts& costs, uint8_t* symbols,
                 StepSums& sums) {
   uint32_t states[kQuantizeLanes];
@@ -224,20 +222,23 @@ void trace_back(const float* values, size_t rows, size_t lanes, float inverse_st
       const uint32_t upper = survivors[row * kTrellisStates + next] >> lane & 1;
       const bool odd_index = ((next >> 1 & 1) ^ upper) != 0;
       states[lane] = trellis_before(next) + 4 * upper;
-      const float scaled = scaled_or_zero(values[row * lanes + lane], inverse_step);
+      const float exact = values[row * lanes + lane] * inverse_step;
+      const float scaled = is_outlier(exact) ? 0.0f : exact;
       const Nearby choice =
           (states[lane] & 1) != 0 ? odd_choice(scaled, odd_index) : even_choice(scaled, odd_index);
-      sums.add(lane, scaled, choice.multiple);
+      // What an outlier's place on the path stands for is not read.
+      sums.add(lane, scaled, is_outlier(exact) ? 0.0f : choice.multiple * shrink);
       symbols[row * lanes + lane] =
           static_cast<uint8_t>(static_cast<int>(choice.index) + kEc4IndexMax);
     }
   }
 }
 
-void ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse_step,
-                   uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums) {
+uint32_t ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse_step,
+                       float shrink, uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums) {
   StepSums lane_sums;
   lane_sums.load(sums);
+  uint32_t outliers = 0;
   for (size_t at = 0; at < lanes; at += kQuantizeLanes) {
     PathCosts costs;
     for (uint32_t state = 0; state < kTrellisStates; ++state) {
@@ -246,13 +247,17 @@ void ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse
     for (size_t row = 0; row < rows; ++row) {
       float scaled[kQuantizeLanes];
       for (size_t lane = 0; lane < kQuantizeLanes; ++lane) {
-        scaled[lane] = scaled_or_zero(values[row * lanes + at + lane], inverse_step);
+        const float exact = values[row * lanes + at + lane] * inverse_step;
+        scaled[lane] = is_outlier(exact) ? 0.0f : exact;
+        outliers += is_outlier(exact) ? 1 : 0;
       }
       extend_paths(scaled, costs, survivors + row * kTrellisStates);
     }
-    trace_back(values + at, rows, lanes, inverse_step, survivors, costs, symbols + at, lane_sums);
+    trace_back(values + at, rows, lanes, inverse_step, shrink, survivors, costs, symbols + at,
+               lane_sums);
   }
   lane_sums.store(sums);
+  return outliers;
 }
 
 }  // namespace

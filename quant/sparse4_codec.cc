@@ -30,6 +30,11 @@ struct ChunkHead {
   uint32_t kept = 0;
 };
 
+struct EncodedChunk {
+  std::vector<std::byte> bytes;
+  ErrorSums error;
+};
+
 struct EntropyHead {
   ChunkMode mode = ChunkMode::kEntropy;
   float step = 0;
@@ -42,6 +47,7 @@ constexpr size_t kEntropyShare = 4;
 // The entropy coder aims at the bitmap's error, within these limits.
 constexpr double kDecibelsMin = 21.5;
 constexpr double kDecibelsMax = 28;
+constexpr size_t kEntropySample = 16 << 10;
 
 constexpr uint64_t bitmap_bytes(uint64_t values) { return units_for(values) * kUnitBitmapBytes; }
 
@@ -121,7 +127,7 @@ class Sparse4Encoder final : public TensorEncoder {
         encode_int4_chunk({codec_.group_size, DType::kF32, scale_base, codebook_}, kept_values,
                           std::span(chunk).subspan(codes));
     if (kept * kEntropyShare <= values.size() / dtype_bytes(source_)) {
-      EncodedEc4Chunk other = encode_entropy(values, kept_values, sums);
+      EncodedChunk other = encode_entropy(values, kept_values, sums);
       if (other.bytes.size() < chunk.size()) {
         error += other.error;
         return std::move(other.bytes);
@@ -132,8 +138,8 @@ class Sparse4Encoder final : public TensorEncoder {
   }
 
   // With a step that makes about the error that the bitmap chunk has.
-  EncodedEc4Chunk encode_entropy(std::span<const std::byte> values, std::span<const std::byte> kept,
-                                 const ErrorSums& error) const {
+  EncodedChunk encode_entropy(std::span<const std::byte> values, std::span<const std::byte> kept,
+                              const ErrorSums& error) const {
     Ec4Target target;
     target.db = kDecibelsMax;
     if (error.noise_energy > 0 && error.signal_energy > error.noise_energy) {
@@ -142,14 +148,17 @@ class Sparse4Encoder final : public TensorEncoder {
     }
     target.db = std::clamp(target.db, kDecibelsMin, kDecibelsMax);
     // Zeros add neither signal nor noise, so the kept values tell what all lose.
-    const Ec4Parameters of_kept{DType::kF32, false, 1};
-    const float step = ec4_step(of_kept, choose_ec4_step(of_kept, target, kept));
+    Ec4StepSearch search({DType::kF32, false}, target, kept, kEntropySample);
+    Ec4Parameters parameters = search.at(search.best());
+    parameters.source = source_;
     Ec4Scratch scratch;
-    EncodedEc4Chunk chunk = encode_ec4_chunk({source_, false, step}, values, scratch);
-    const EntropyHead head{ChunkMode::kEntropy, step};
-    const auto bytes = std::as_bytes(std::span(&head, 1));
-    chunk.bytes.insert(chunk.bytes.begin(), bytes.begin(), bytes.end());
-    return chunk;
+    Ec4Chunk chunk;
+    quantize_ec4_chunk(parameters, values, scratch, chunk);
+    const EntropyHead head{ChunkMode::kEntropy, parameters.step};
+    std::vector<std::byte> bytes = write_ec4_chunk(source_, chunk, scratch);
+    const auto head_bytes = std::as_bytes(std::span(&head, 1));
+    bytes.insert(bytes.begin(), head_bytes.begin(), head_bytes.end());
+    return {std::move(bytes), chunk.error};
   }
 
   CodecSpec codec_;

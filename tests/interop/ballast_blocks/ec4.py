@@ -7,7 +7,6 @@ from .reader import chunks_by_table, joined
 
 _VALUES_MAX = 2097152
 _PIECE = 4096
-_ALL_ZERO, _CODED = 0, 1
 
 
 def _read_outliers(reader, n, count, dtype):
@@ -47,12 +46,12 @@ def _read_multiples(reader, n, lanes, trellis):
 
 
 def decode_chunk(reader, n, step, dtype, trellis):
-    mode, vectors, reserved, outliers = (reader.number(part, "chunk head")
-                                         for part in ("u1", "u1", "<u2", "<u4"))
-    if reserved or (mode, vectors) not in [(_ALL_ZERO, 0), *((_CODED, v) for v in (1, 2, 4, 8))]:
-        raise ValueError(f"chunk head with mode {mode}, {vectors} vectors, reserved {reserved}")
+    head = reader.number("<u4", "chunk head")
+    vectors, outliers = head % 256, head // 256
+    if vectors not in (0, 1, 2, 4, 8):
+        raise ValueError(f"chunk head with {vectors} vectors")
     positions, replacements = _read_outliers(reader, n, outliers, dtype)
-    if mode == _ALL_ZERO:
+    if vectors == 0:
         values = np.zeros(n, np.float32)
     else:
         values = step * _read_multiples(reader, n, 16 * vectors, trellis).astype(np.float32)

@@ -10,7 +10,7 @@ HEADER_BYTES = 64
 _LAYOUT = struct.Struct("<4sBBBBI4sQ36sI")
 _NO_SCALE, _LOG_SCALE, _STEP = 0, 1, 2
 _LOG_SCALE_MAX = 2.0**120 * (2 - 2.0**-23)
-EC4_STEPS = (2.0**-118, 1.0625 * 2.0**124)
+EC4_STEPS = (2.0**-120, 1.0625 * 2.0**124)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ _REST_OMITTED = 1
 
 
 def _lanes(n):
-    return 16 if n < 65536 else 32 if n < 98304 else 128
+    return 16 if n < 65536 else 64 if n < 131072 else 128
 
 
 def _f16_exponents(reader, n):

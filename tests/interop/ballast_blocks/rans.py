@@ -5,14 +5,51 @@ SYMBOLS = 32
 SLOTS = 4096
 _BUCKET = SLOTS // SYMBOLS
 _STATE_MIN = 65536
+_CODE_MAX = 143
+_ZEROS_MAX = 7
+_FREQUENCY_BYTES_MAX = 72  # 5 bits and 31 numbers of at most 16 and a few more bits
+_CLOSING_ROWS = 3
+
+
+class _Bits:
+    """Bits from the lowest of the first byte upwards; behind the end, zeros."""
+
+    def __init__(self, data):
+        self._bits = np.unpackbits(data, bitorder="little").tolist()
+        self.used = 0
+
+    def take(self, count):
+        bits = (self._bits + [0] * (self.used + count))[self.used:self.used + count]
+        self.used += count
+        return sum(bit << i for i, bit in enumerate(bits))
+
+    def difference(self):
+        zeros = 0
+        while self.take(1) == 0:
+            zeros += 1
+            if zeros > _ZEROS_MAX:
+                raise ValueError("more zeros than a number has")
+        v = (1 << (zeros + 1)) + self.take(zeros + 1) - 2
+        return v // 2 if v % 2 == 0 else -((v + 1) // 2)
 
 
 def read_frequencies(reader):
-    low, middle, high = reader.array("u1", 48, "frequencies").reshape(16, 3).astype(int).T
-    pairs = np.stack([low | (middle & 15) << 8, middle >> 4 | high << 4], axis=1)
-    frequencies = pairs.reshape(SYMBOLS)
-    if frequencies.sum() != SLOTS:
-        raise ValueError(f"the frequencies add up to {frequencies.sum()}")
+    bits = _Bits(reader.ahead(_FREQUENCY_BYTES_MAX))
+    rest = bits.take(5)
+    before, last = 0, 0
+    frequencies = np.zeros(SYMBOLS, int)
+    for symbol in range(SYMBOLS):
+        code = min(max(2 * last - before, 0), _CODE_MAX)
+        if symbol != rest:
+            code += bits.difference()
+            if not 0 <= code <= _CODE_MAX:
+                raise ValueError(f"frequency code {code}")
+            frequencies[symbol] = code if code < 32 else (16 + code % 16) << (code // 16 - 1)
+        before, last = last, code
+    frequencies[rest] = SLOTS - frequencies.sum()
+    if not 0 < frequencies[rest] < SLOTS:
+        raise ValueError(f"the frequencies leave {frequencies[rest]}")
+    reader.part((bits.used + 15) // 16 * 2, "frequencies")
     return frequencies
 
 
@@ -57,7 +94,8 @@ def read_symbols(reader, count, lanes):
     reader.end()
     rows = np.empty((-(-count // lanes), lanes), np.uint8)
     taken = 0
-    for row in rows:
+    closing = min(len(rows), _CLOSING_ROWS)
+    for row in rows[:len(rows) - closing]:
         slots = states % SLOTS
         row[:] = owner[slots]
         states = frequencies[row] * (states // SLOTS) + position[slots]
@@ -66,6 +104,10 @@ def read_symbols(reader, count, lanes):
             raise ValueError("too few words")
         states[short] = states[short] * _STATE_MIN + words[taken:taken + len(short)]
         taken += len(short)
-    if taken != len(words) or np.any(states != _STATE_MIN):
+    states -= _STATE_MIN
+    for row in rows[len(rows) - closing:]:
+        row[:] = states % SYMBOLS
+        states //= SYMBOLS
+    if taken != len(words) or np.any(states != 0):
         raise ValueError("the words don't end with the symbols")
     return rows.reshape(-1)[:count]

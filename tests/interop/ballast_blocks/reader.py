@@ -18,6 +18,10 @@ class Reader:
         self._at += size
         return Reader(self._data[self._at - size:self._at], what)
 
+    def ahead(self, most):
+        """The next bytes, or as many as there are, without reading them."""
+        return np.frombuffer(self._data[self._at:self._at + most], np.uint8)
+
     def array(self, dtype, count, what):
         return np.frombuffer(self.part(count * np.dtype(dtype).itemsize, what)._data, dtype)
 

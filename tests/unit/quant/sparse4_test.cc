@@ -323,7 +323,7 @@ TEST(Sparse4, damaged_entropy_chunks_are_corrupt) {
   const size_t count = 5000;
   const ByteVector good = encode_floats("sparse4", sparse_values(count, 0.1, 1));
   ASSERT_EQ(mode_of_first_chunk(good), 2U);
-  for (const float step : {0.0f, -1.0f, NAN, INFINITY, 0x1p-119f, FLT_MAX}) {
+  for (const float step : {0.0f, -1.0f, NAN, INFINITY, 0x1p-121f, FLT_MAX}) {
     ByteVector block = good;
     std::memcpy(&block[kFirstChunk + 4], &step, sizeof step);
     EXPECT_EQ(decode_all(block, count).error().code, Errc::kCorrupt) << step;

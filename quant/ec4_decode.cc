@@ -1,0 +1,186 @@
+// Chunks of ec4 and ec4t, decoded.
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "quant/ec4.h"
+#include "quant/float_convert.h"
+#include "quant/kernels.h"
+#include "quant/trellis.h"
+
+namespace ballast::quant {
+namespace {
+
+constexpr size_t kPatchedInPlaceMax = 8;  // of a piece that is streamed past the caches
+
+// The outliers of a chunk, piece by piece.
+class Outliers {
+ public:
+  // Takes what it needs from the front of `bytes`. Errors: kCorrupt.
+  static Result<Outliers> open(std::span<const std::byte>& bytes, DType source, uint32_t count,
+                               uint64_t values) {
+    Outliers outliers;
+    outliers.source_ = source;
+    outliers.width_ = dtype_bytes(source);
+    if (count == 0) return outliers;
+    const size_t pieces = ec4_pieces(values);
+    const size_t needed = pieces * 2 + count * (2 + outliers.width_);
+    if (count > values || bytes.size() < needed)
+      return fail(Errc::kCorrupt, "a chunk has no room for its {} outliers", count);
+    outliers.counts_ = bytes.data();
+    outliers.positions_ = bytes.data() + pieces * 2;
+    outliers.stored_ = outliers.positions_ + count * size_t{2};
+    outliers.left_ = count;
+    bytes = bytes.subspan(needed);
+    return outliers;
+  }
+
+  // The outliers of the next piece, which patch() consumes.
+  Result<size_t> next_piece(size_t piece) const {
+    if (counts_ == nullptr) return size_t{0};
+    const size_t count = number_at(counts_ + piece * 2);
+    if (count > left_) return fail(Errc::kCorrupt, "a chunk's outliers are more than it says");
+    return count;
+  }
+
+  Status patch(size_t count, std::span<float> piece) {
+    for (size_t i = 0; i < count; ++i) {
+      const size_t position = number_at(positions_);
+      if (position >= piece.size()) return fail(Errc::kCorrupt, "an outlier lies outside");
+      load_f32(source_, stored_, 1, &piece[position]);
+      positions_ += 2;
+      stored_ += width_;
+      --left_;
+    }
+    return {};
+  }
+
+  Status finish() const {
+    if (left_ == 0) return {};
+    return fail(Errc::kCorrupt, "a chunk's outliers are fewer than it says");
+  }
+
+ private:
+  static uint16_t number_at(const std::byte* at) {
+    uint16_t number = 0;
+    std::memcpy(&number, at, sizeof number);
+    return number;
+  }
+
+  DType source_ = DType::kF32;
+  size_t width_ = 0;
+  const std::byte* counts_ = nullptr;
+  const std::byte* positions_ = nullptr;
+  const std::byte* stored_ = nullptr;
+  size_t left_ = 0;
+};
+
+// What the symbols stand for: 32 values, or 64 with the trellis.
+struct SymbolValues {
+  explicit SymbolValues(const Ec4Parameters& parameters) : of{} {
+    for (int symbol = 0; symbol < static_cast<int>(kRansSymbols); ++symbol) {
+      const int index = symbol - kEc4IndexMax;
+      const int sign = (index > 0) - (index < 0);
+      if (parameters.trellis) {
+        of[symbol] = static_cast<float>(2 * index) * parameters.step;
+        of[symbol + kRansSymbols] = static_cast<float>(2 * index - sign) * parameters.step;
+      } else {
+        of[symbol] = static_cast<float>(index) * parameters.step;
+      }
+    }
+  }
+  alignas(64) std::array<float, 2 * kRansSymbols> of;
+};
+
+class ChunkDecoder {
+ public:
+  ChunkDecoder(const Ec4Parameters& parameters, DType as, std::byte* out, bool streaming)
+      : parameters_(parameters), as_(as), out_(out), streaming_(streaming) {}
+
+  Status run(std::span<const std::byte> chunk, uint64_t values) {
+    Ec4ChunkHead head;
+    if (chunk.size() < sizeof head) return fail(Errc::kCorrupt, "a chunk without a head");
+    std::memcpy(&head, chunk.data(), sizeof head);
+    chunk = chunk.subspan(sizeof head);
+    BALLAST_TRY(outliers_, Outliers::open(chunk, parameters_.source, head.outliers, values));
+    if (head.vectors == 0 && chunk.empty()) {
+      return pieces(values, [](float* to, size_t count, bool) { std::fill_n(to, count, 0.0f); });
+    }
+    const bool lanes =
+        head.vectors == 1 || head.vectors == 2 || head.vectors == 4 || head.vectors == 8;
+    if (!lanes) return fail(Errc::kCorrupt, "a chunk's head is damaged");
+    return coded(chunk, head.vectors * kRansVectorLanes, values);
+  }
+
+ private:
+  Status coded(std::span<const std::byte> chunk, size_t lanes, uint64_t values) {
+    BALLAST_TRY(const RansFrequencies frequencies, read_frequencies(chunk));
+    BALLAST_TRY(RansReader reader, RansReader::open(chunk, lanes, (values + lanes - 1) / lanes));
+    const RansDecodeTable table(frequencies);
+    const SymbolValues symbol_values(parameters_);
+    const auto decode = parameters_.trellis ? kernel().ec4t_decode : kernel().ec4_decode;
+    BALLAST_TRY_STATUS(pieces(values, [&](float* to, size_t count, bool streaming) {
+      const size_t rows = (count + lanes - 1) / lanes;
+      const size_t coded = reader.prepare(rows);
+      decode(table, symbol_values.of.data(), reader.cursor(), coded, to, streaming);
+      if (coded < rows) close(reader, symbol_values, rows - coded, to + coded * lanes);
+    }));
+    return reader.finish();
+  }
+
+  // The last rows, of which the states have the symbols.
+  void close(RansReader& reader, const SymbolValues& symbol_values, size_t rows, float* to) const {
+    std::array<uint8_t, kRansClosingRows * kRansLanesMax> symbols;
+    reader.closing(rows, symbols.data());
+    RansCursor& cursor = reader.cursor();
+    for (size_t i = 0; i < rows * cursor.lanes; ++i) {
+      uint32_t& state = cursor.trellis[i % cursor.lanes];
+      to[i] = symbol_values.of[symbols[i] + (state & 1) * kRansSymbols];
+      // Symbol 15 is index 0.
+      if (parameters_.trellis) state = trellis_next(state, ~uint32_t{symbols[i]} & 1);
+    }
+  }
+
+  // Calls fill(to, count, streaming) for each piece of the chunk, patches in the outliers, and
+  // brings the piece to the output. A whole piece is filled where it is to lie if nothing speaks
+  // against it; `to` has room for a whole piece otherwise.
+  template <class Fill>
+  Status pieces(uint64_t values, const Fill& fill) {
+    alignas(64) std::array<float, kRansPiece> buffer;
+    const bool aligned = reinterpret_cast<uintptr_t>(out_) % alignof(float) == 0;
+    for (uint64_t at = 0; at < values; at += kRansPiece) {
+      const size_t count = std::min<uint64_t>(kRansPiece, values - at);
+      BALLAST_TRY(const size_t outliers, outliers_.next_piece(at / kRansPiece));
+      // Patching what was streamed past the caches fetches it again: good for a few values.
+      const bool in_place = as_ == DType::kF32 && aligned && count == kRansPiece &&
+                            (!streaming_ || outliers <= kPatchedInPlaceMax);
+      float* const to = in_place ? reinterpret_cast<float*>(out_) : buffer.data();
+      fill(to, count, in_place && streaming_);
+      BALLAST_TRY_STATUS(outliers_.patch(outliers, std::span(to, count)));
+      if (!in_place) store(buffer, count);
+      out_ += count * dtype_bytes(as_);
+    }
+    return outliers_.finish();
+  }
+
+  void store(std::span<const float> buffer, size_t count) const {
+    for (size_t at = 0; at < count; at += kPieceValues) {
+      store_f32(as_, &buffer[at], std::min(kPieceValues, count - at), out_ + at * dtype_bytes(as_));
+    }
+  }
+
+  const Ec4Parameters& parameters_;
+  DType as_;
+  std::byte* out_;
+  bool streaming_;
+  Outliers outliers_;
+};
+
+}  // namespace
+
+Status decode_ec4_chunk(const Ec4Parameters& parameters, std::span<const std::byte> chunk,
+                        uint64_t values, DType as, std::byte* out, bool streaming) {
+  return ChunkDecoder(parameters, as, out, streaming).run(chunk, values);
+}
+
+}  // namespace ballast::quant

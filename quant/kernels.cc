@@ -72,8 +72,9 @@ Status select_kernel(std::string_view name) {
 std::string_view selected_kernel() { return kernel().name; }
 
 DecodeTable::DecodeTable(float scale_base, const Codebook& codebook) {
-  for (size_t byte = 0; byte < magnitude.size(); ++byte) {
-    magnitude[byte] = scale_base * kScaleSteps.ratio[byte % kScaleSignBit];
+  for (size_t step = 0; step < kScaleSignBit; ++step) {
+    magnitude[step] = scale_base * kScaleSteps.ratio[step];
+    magnitude[step + kScaleSignBit] = magnitude[step];
   }
   entry[0] = codebook;
   for (size_t i = 0; i < codebook.size(); ++i) {

@@ -8,6 +8,7 @@
 #include "quant/kernels.h"
 #include "quant/log_scale.h"
 #include "quant/lossless_loops-inl.h"
+#include "quant/quantize_avx2-inl.h"
 #include "quant/rans_avx2-inl.h"
 #include "quant/sparse_units-inl.h"
 

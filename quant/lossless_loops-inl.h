@@ -89,13 +89,15 @@ void f16_split(const std::byte* values, size_t count, const Planes& to) {
   for (size_t unit = 0; unit * kThreesValues < count; ++unit) {
     const size_t start = unit * kThreesValues;
     const size_t part = count - start < kThreesValues ? count - start : kThreesValues;
+    uint8_t* exponents = to.exponents + start;
+    uint8_t* fine = to.fine + start;
     uint8_t bits[kThreesValues] = {};
     for (size_t i = 0; i < part; ++i) {
       const uint16_t value = from[start + i];
       const auto rotated = static_cast<uint16_t>(value << 1 | value >> 15);
-      to.exponents[start + i] = static_cast<uint8_t>(rotated >> 11);
+      exponents[i] = static_cast<uint8_t>(rotated >> 11);
       bits[i] = (rotated >> 8) & 7;
-      to.fine[start + i] = static_cast<uint8_t>(rotated);
+      fine[i] = static_cast<uint8_t>(rotated);
     }
     pack_threes(bits, to.rest + unit * kThreesBytes);
   }

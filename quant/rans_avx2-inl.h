@@ -15,9 +15,9 @@
 namespace ballast::quant {
 namespace {
 
-static_assert(kRansVectorLanes == 16 && kQuantizeLanes == 16 && kRansSymbols == 32);
+static_assert(kRansSymbols == 32);
 
-// The lanes whose bytes fill a vector.
+// Lanes are decoded in groups, whose bytes fill a vector. If there are 16, half of it is idle.
 constexpr size_t kGroupLanes = 32;
 
 // Where to look in the two halves of a table. A shuffle gives 0 where bit 7 is set, and looks at
@@ -117,7 +117,7 @@ class FloatTable {
   ByteTable plane_[4];
 };
 
-// The states of a group, as lower and upper halves. The group has kWidth lanes, 16 or 32.
+// The states of a group of kWidth lanes, as lower and upper halves.
 template <size_t kWidth>
 struct States {
   void load(const uint32_t* states) {
@@ -153,10 +153,11 @@ template <size_t kWidth>
 uint32_t lanes_of(const Words& mask) {
   const auto lanes =
       static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_packs_epi16(mask.part[0], mask.part[1])));
-  return kWidth == kGroupLanes ? lanes : lanes & ((1U << kWidth) - 1);
+  if constexpr (kWidth == kGroupLanes) return lanes;
+  return lanes & 0xffff;
 }
 
-// Calls run.template operator()<groups, lanes of each>().
+// Calls run.template operator()<groups in a row, lanes of each>().
 template <class Run>
 auto with_groups(size_t lanes, const Run& run) {
   switch (lanes) {
@@ -194,10 +195,10 @@ __m128i eight_words(const Words& words, size_t k) {
   return k < 2 ? _mm256_castsi256_si128(part) : _mm256_extracti128_si256(part, 1);
 }
 
-// Puts the words of these lanes before `out`. What is written before them comes to be overwritten,
-// as there is room for a word of every lane.
+// Puts the words of these lanes before `out` and returns where they begin. What is written before
+// them comes to be overwritten, as there is room for a word of every lane.
 template <size_t kWidth>
-void put_words(const Words& words, uint32_t lanes, uint16_t*& out) {
+uint16_t* put_words(const Words& words, uint32_t lanes, uint16_t* out) {
 #pragma clang loop unroll(full)
   for (size_t k = kWidth / 8; k-- > 0;) {
     const uint32_t eight = lanes >> 8 * k & 255;
@@ -206,6 +207,7 @@ void put_words(const Words& words, uint32_t lanes, uint16_t*& out) {
                      _mm_shuffle_epi8(eight_words(words, k), _mm_load_si128(places)));
     out -= __builtin_popcount(eight);
   }
+  return out;
 }
 
 class LaneEncoder {
@@ -216,8 +218,9 @@ class LaneEncoder {
         reciprocal_([&](size_t i) { return table.reciprocal[i] * (1 - 0x1p-22f); }),
         slots_(table.slots.data()) {}
 
+  // Returns where the words begin that it puts before `out`.
   template <size_t kWidth>
-  void encode(States<kWidth>& states, __m256i symbols, uint16_t*& out) const {
+  uint16_t* encode(States<kWidth>& states, __m256i symbols, uint16_t* out) const {
     const Index index(symbols);
     const Words frequency = frequency_.at(index);
     const Words start = start_.at(index);
@@ -228,8 +231,9 @@ class LaneEncoder {
       const __m256i high = states.high.part[k];
       full.part[k] = _mm256_cmpeq_epi16(_mm256_max_epu16(high, limit), high);
     }
-    put_words<kWidth>(states.low, lanes_of<kWidth>(full), out);
+    out = put_words<kWidth>(states.low, lanes_of<kWidth>(full), out);
     Words position;
+#pragma clang loop unroll(full)
     for (size_t k = 0; k < 2; ++k) {
       __m256i& low = states.low.part[k];
       __m256i& high = states.high.part[k];
@@ -243,10 +247,11 @@ class LaneEncoder {
       const __m256i slot = slots<kWidth>(position.part[k]);
       states.low.part[k] = _mm256_or_si256(states.low.part[k], slot);
     }
+    return out;
   }
 
  private:
-  // Makes of each state quotient << 12, and returns the remainder.
+  // Makes of each state quotient << 12, and returns the remainders.
   static __m256i divide(__m256i frequency, __m256 reciprocal0, __m256 reciprocal1, __m256i& low,
                         __m256i& high) {
     __m256i quotient0 =
@@ -259,7 +264,7 @@ class LaneEncoder {
     __m256i quotient =
         _mm256_packus_epi32(_mm256_and_si256(quotient0, mask), _mm256_and_si256(quotient1, mask));
     __m256i rest = _mm256_sub_epi16(low, _mm256_mullo_epi16(quotient, frequency));
-    // Off by one at most, and never too large.
+    // An estimate is the quotient or one less.
     const __m256i fits = _mm256_cmpgt_epi16(frequency, rest);
     const __m256i over = _mm256_xor_si256(fits, _mm256_set1_epi16(-1));
     rest = _mm256_sub_epi16(rest, _mm256_and_si256(over, frequency));
@@ -289,16 +294,16 @@ class LaneEncoder {
     return _mm256_set_m128i(eight_slots(_mm256_extracti128_si256(position, 1)), first);
   }
   __m128i eight_slots(__m128i positions) const {
-    alignas(16) uint16_t at[8];
-    _mm_store_si128(reinterpret_cast<__m128i*>(at), positions);
-    return _mm_setr_epi16(slot(at[0]), slot(at[1]), slot(at[2]), slot(at[3]), slot(at[4]),
-                          slot(at[5]), slot(at[6]), slot(at[7]));
+    const auto a = static_cast<uint64_t>(_mm_cvtsi128_si64(positions));
+    const auto b = static_cast<uint64_t>(_mm_extract_epi64(positions, 1));
+    return _mm_setr_epi16(slot(a), slot(a >> 16), slot(a >> 32), slot(a >> 48), slot(b),
+                          slot(b >> 16), slot(b >> 32), slot(b >> 48));
   }
-  int16_t slot(uint16_t position) const { return static_cast<int16_t>(slots_[position]); }
+  int16_t slot(uint64_t position) const { return static_cast<int16_t>(slots_[position & 0xffff]); }
 
   WordTable frequency_;
   WordTable start_;
-  FloatTable reciprocal_;  // a little less than 1 / frequency
+  FloatTable reciprocal_;  // so little less than 1 / frequency that no estimate is too large
   const uint16_t* slots_;
 };
 
@@ -317,7 +322,7 @@ size_t rans_encode(const RansEncodeTable& table, const uint8_t* symbols, size_t 
     for (size_t g = 0; g < kGroups; ++g) state[g].load(states + g * kWidth);
     uint16_t* out = end;
     for (size_t i = rows * kGroups; i-- > 0;) {
-      encoder.encode(state[i % kGroups], load_symbols<kWidth>(symbols + i * kWidth), out);
+      out = encoder.encode(state[i % kGroups], load_symbols<kWidth>(symbols + i * kWidth), out);
     }
     for (size_t g = 0; g < kGroups; ++g) state[g].store(states + g * kWidth);
     return static_cast<size_t>(end - out);
@@ -327,29 +332,34 @@ size_t rans_encode(const RansEncodeTable& table, const uint8_t* symbols, size_t 
 // ---- decoding ----
 
 // The next words of a stream for those lanes whose bit is set, and 0 for the others.
+template <size_t kWidth>
 Words take_words(uint32_t lanes, const uint16_t*& next) {
   const auto eight = [&](size_t k) {
     const uint32_t before = lanes & ((1U << 8 * k) - 1);
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(next + __builtin_popcount(before)));
+    const auto* words = reinterpret_cast<const __m128i*>(next + __builtin_popcount(before));
+    const auto* places =
+        reinterpret_cast<const __m128i*>(kExpandTables.bytes[lanes >> 8 * k & 255]);
+    return _mm_shuffle_epi8(_mm_loadu_si128(words), _mm_load_si128(places));
   };
-  const auto places = [&](size_t k) {
-    return _mm_load_si128(
-        reinterpret_cast<const __m128i*>(kExpandTables.bytes[lanes >> 8 * k & 255]));
-  };
-  const Words words{{_mm256_shuffle_epi8(_mm256_set_m128i(eight(2), eight(0)),
-                                         _mm256_set_m128i(places(2), places(0))),
-                     _mm256_shuffle_epi8(_mm256_set_m128i(eight(3), eight(1)),
-                                         _mm256_set_m128i(places(3), places(1)))}};
+  Words words;
+  if constexpr (kWidth == kGroupLanes) {
+    words = {{_mm256_set_m128i(eight(2), eight(0)), _mm256_set_m128i(eight(3), eight(1))}};
+  } else {
+    words = {{_mm256_zextsi128_si256(eight(0)), _mm256_zextsi128_si256(eight(1))}};
+  }
   next += __builtin_popcount(lanes);
   return words;
 }
 
-// By symbol. Not every one has slots in its own bucket.
+// By symbol. A symbol without slots in its own bucket has them in others.
 struct Frequencies {
   explicit Frequencies(const RansDecodeTable& table) : of{} {
     for (size_t i = 0; i < kRansSymbols; ++i) {
       of[table.alias[i] >> 25] = table.alias[i] >> 12 & 0xfff;
-      if (table.own[i] >> 25 > 0) of[i] = table.own[i] >> 12 & 0xfff;
+    }
+    for (size_t i = 0; i < kRansSymbols; ++i) {
+      const uint32_t entry = table.own[i];
+      of[i] = entry >> 25 > 0 ? entry >> 12 & 0xfff : of[i];
     }
   }
   uint32_t of[kRansSymbols];
@@ -360,7 +370,7 @@ class LaneDecoder {
   explicit LaneDecoder(const RansDecodeTable& table)
       : limit_([&](size_t i) { return table.own[i] >> 25; }),
         alias_([&](size_t i) { return table.alias[i] >> 25; }),
-        // At least -127, as the bucket's own slots come before the alias'.
+        // From -127 to 3967: the first slots of a bucket are its own.
         offset_([&](size_t i) {
           return ((table.alias[i] + kRansBucketSlots * (i + 1)) & 0xfff) - kRansBucketSlots;
         }),
@@ -388,12 +398,12 @@ class LaneDecoder {
       const __m256i position = _mm256_add_epi16(place.part[k], offset.part[k]);
       empty.part[k] = advance(frequency.part[k], position, states.low.part[k], states.high.part[k]);
     }
-    const Words words = take_words(lanes_of<kWidth>(empty), next);
+    const Words words = take_words<kWidth>(lanes_of<kWidth>(empty), next);
     for (size_t k = 0; k < 2; ++k) {
       __m256i& low = states.low.part[k];
       __m256i& high = states.high.part[k];
-      high = _mm256_or_si256(high, _mm256_and_si256(empty.part[k], low));
-      low = _mm256_or_si256(_mm256_andnot_si256(empty.part[k], low), words.part[k]);
+      high = _mm256_blendv_epi8(high, low, empty.part[k]);
+      low = _mm256_blendv_epi8(low, words.part[k], empty.part[k]);
     }
     return symbol;
   }
@@ -457,7 +467,7 @@ void rans_decode(const RansDecodeTable& table, RansCursor& cursor, size_t rows, 
 __m256i spread(__m256i bytes) {
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
 }
-__m256i gather(__m256i bytes) {
+__m256i unspread(__m256i bytes) {
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
@@ -494,7 +504,7 @@ __m256i load_trellis(const uint32_t* states) {
 template <size_t kWidth>
 void store_trellis(__m256i spread_states, uint32_t* states) {
   alignas(32) uint8_t bytes[kGroupLanes];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), gather(spread_states));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), unspread(spread_states));
   for (size_t i = 0; i < kWidth; ++i) states[i] = bytes[i];
 }
 
@@ -559,227 +569,6 @@ void ec4t_decode(const RansDecodeTable& table, const float* values, RansCursor& 
     return ec4t_values<false>(table, values, cursor, rows, out);
   ec4t_values<true>(table, values, cursor, rows, out);
   _mm_sfence();
-}
-
-// ---- quantizing ----
-
-__m256 nearest_integer(__m256 value) {
-  return _mm256_round_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
-__m256 clamp(__m256 value, float low, float high) {
-  return _mm256_min_ps(_mm256_max_ps(value, _mm256_set1_ps(low)), _mm256_set1_ps(high));
-}
-
-__m256 magnitude_of(__m256 value) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), value); }
-
-// A mask: whether |value| < limit.
-__m256 inside(__m256 value, float limit) {
-  return _mm256_cmp_ps(magnitude_of(value), _mm256_set1_ps(limit), _CMP_LT_OQ);
-}
-
-// The sums of eight lanes.
-class VectorSums {
- public:
-  VectorSums(const QuantizeSums& sums, size_t first)
-      : signal_(_mm256_load_ps(&sums.signal[first])),
-        decoded_(_mm256_load_ps(&sums.decoded[first])),
-        noise_(_mm256_load_ps(&sums.noise[first])),
-        max_error_(_mm256_load_ps(&sums.max_error[first])) {}
-  void store(QuantizeSums& sums, size_t first) const {
-    _mm256_store_ps(&sums.signal[first], signal_);
-    _mm256_store_ps(&sums.decoded[first], decoded_);
-    _mm256_store_ps(&sums.noise[first], noise_);
-    _mm256_store_ps(&sums.max_error[first], max_error_);
-  }
-  void add(__m256 value, __m256 multiple) {
-    const __m256 error = _mm256_sub_ps(value, multiple);
-    signal_ = _mm256_add_ps(signal_, _mm256_mul_ps(value, value));
-    decoded_ = _mm256_add_ps(decoded_, _mm256_mul_ps(multiple, multiple));
-    noise_ = _mm256_add_ps(noise_, _mm256_mul_ps(error, error));
-    max_error_ = _mm256_max_ps(max_error_, magnitude_of(error));
-  }
-
- private:
-  __m256 signal_;
-  __m256 decoded_;
-  __m256 noise_;
-  __m256 max_error_;
-};
-
-void store_symbols(uint8_t* to, __m256 index) {
-  const __m256i numbers = _mm256_cvtps_epi32(index);
-  const __m128i words =
-      _mm_packs_epi32(_mm256_castsi256_si128(numbers), _mm256_extracti128_si256(numbers, 1));
-  const __m128i symbols = _mm_add_epi8(_mm_packs_epi16(words, words), _mm_set1_epi8(kEc4IndexMax));
-  _mm_storel_epi64(reinterpret_cast<__m128i*>(to), symbols);
-}
-
-uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, uint8_t* symbols,
-                      QuantizeSums& sums) {
-  VectorSums vector_sums[2] = {{sums, 0}, {sums, 8}};
-  __m256i inliers = _mm256_setzero_si256();
-  for (size_t i = 0; i < count; i += kQuantizeLanes) {
-#pragma clang loop unroll(full)
-    for (size_t k = 0; k < 2; ++k) {
-      const size_t at = i + k * 8;
-      const __m256 scaled =
-          _mm256_mul_ps(_mm256_loadu_ps(values + at), _mm256_set1_ps(inverse_step));
-      const __m256 in = inside(scaled, kEc4Outlier);
-      inliers = _mm256_sub_epi32(inliers, _mm256_castps_si256(in));
-      const __m256 value = _mm256_and_ps(in, scaled);
-      const __m256 index = clamp(nearest_integer(value), -kEc4IndexMax, kEc4IndexMax);
-      vector_sums[k].add(value, index);
-      store_symbols(symbols + at, index);
-    }
-  }
-  for (size_t k = 0; k < 2; ++k) vector_sums[k].store(sums, k * 8);
-  alignas(32) uint32_t counts[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(counts), inliers);
-  auto outliers = static_cast<uint32_t>(count);
-  for (const uint32_t in : counts) outliers -= in;
-  return outliers;
-}
-
-struct Scaled {
-  explicit Scaled(__m256 scaled) : value(scaled), magnitude(magnitude_of(scaled)) {}
-  __m256 value;
-  __m256 magnitude;
-};
-
-// The multiples that Nearby has in rans_loops-inl.h; of the odd quantizer the magnitude.
-__m256 even_multiple(const Scaled& t, float shift, float lowest) {
-  const __m256 moved = _mm256_sub_ps(t.value, _mm256_set1_ps(shift));
-  const __m256 j = clamp(nearest_integer(_mm256_mul_ps(moved, _mm256_set1_ps(0.25f))), lowest, 7);
-  return _mm256_add_ps(_mm256_mul_ps(j, _mm256_set1_ps(4)), _mm256_set1_ps(shift));
-}
-__m256 odd_magnitude_of_odd_index(const Scaled& t) {
-  const __m256 moved = _mm256_add_ps(t.magnitude, _mm256_set1_ps(-1));
-  const __m256 j = clamp(nearest_integer(_mm256_mul_ps(moved, _mm256_set1_ps(0.25f))), 0, 7);
-  return _mm256_add_ps(_mm256_mul_ps(j, _mm256_set1_ps(4)), _mm256_set1_ps(1));
-}
-__m256 odd_magnitude_of_even_index(const Scaled& t) {
-  const __m256 moved = _mm256_add_ps(t.magnitude, _mm256_set1_ps(1));
-  const __m256 j = _mm256_min_ps(nearest_integer(_mm256_mul_ps(moved, _mm256_set1_ps(0.25f))),
-                                 _mm256_set1_ps(7));
-  const __m256 large = _mm256_cmp_ps(t.magnitude, _mm256_set1_ps(1.5f), _CMP_GE_OQ);
-  return _mm256_and_ps(large,
-                       _mm256_sub_ps(_mm256_mul_ps(j, _mm256_set1_ps(4)), _mm256_set1_ps(1)));
-}
-
-__m256 square_of_difference(__m256 a, __m256 b) {
-  const __m256 difference = _mm256_sub_ps(a, b);
-  return _mm256_mul_ps(difference, difference);
-}
-
-__m256 load_scaled(const float* values, __m256 inverse_step) {
-  const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(values), inverse_step);
-  return _mm256_and_ps(inside(scaled, kEc4tOutlier), scaled);
-}
-
-// `survivors` gets a byte for each state, with a bit for each lane.
-void extend_paths(const Scaled& t, __m256 (&costs)[kTrellisStates], uint8_t* survivors) {
-  const __m256 distance[2][2] = {
-      {square_of_difference(t.value, even_multiple(t, 0, -7)),
-       square_of_difference(t.value, even_multiple(t, 2, -8))},
-      {square_of_difference(t.magnitude, odd_magnitude_of_even_index(t)),
-       square_of_difference(t.magnitude, odd_magnitude_of_odd_index(t))}};
-  __m256 extended[kTrellisStates];
-#pragma clang loop unroll(full)
-  for (uint32_t state = 0; state < kTrellisStates; ++state) {
-    const uint32_t lower = trellis_before(state);
-    const uint32_t parity = state >> 1 & 1;
-    const __m256 from_lower = _mm256_add_ps(costs[lower], distance[lower & 1][parity]);
-    const __m256 from_upper = _mm256_add_ps(costs[lower + 4], distance[lower & 1][1 - parity]);
-    survivors[state] =
-        static_cast<uint8_t>(_mm256_movemask_ps(_mm256_cmp_ps(from_upper, from_lower, _CMP_LT_OQ)));
-    extended[state] = _mm256_min_ps(from_upper, from_lower);
-  }
-#pragma clang loop unroll(full)
-  for (uint32_t state = 0; state < kTrellisStates; ++state) costs[state] = extended[state];
-}
-
-__m256i best_ends(const __m256 (&costs)[kTrellisStates]) {
-  __m256 best = _mm256_setzero_ps();
-  __m256 lowest = costs[0];
-  for (int state = 1; state < static_cast<int>(kTrellisStates); ++state) {
-    const __m256 better = _mm256_cmp_ps(costs[state], lowest, _CMP_LT_OQ);
-    best = _mm256_blendv_ps(best, _mm256_castsi256_ps(_mm256_set1_epi32(state)), better);
-    lowest = _mm256_blendv_ps(lowest, costs[state], better);
-  }
-  return _mm256_castps_si256(best);
-}
-
-class PathTracer {
- public:
-  explicit PathTracer(__m256i ends) : state_(ends) {
-    alignas(32) uint32_t before[8];
-    for (uint32_t i = 0; i < 8; ++i) before[i] = trellis_before(i);
-    before_ = _mm256_load_si256(reinterpret_cast<const __m256i*>(before));
-  }
-
-  // One step back: the multiple of the step that lies on the path, and its index.
-  __m256 step(const uint8_t* survivors, __m256 scaled, __m256& index) {
-    const __m256i taken =
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(survivors)));
-    const __m256i upper = _mm256_and_si256(
-        _mm256_srlv_epi32(_mm256_permutevar8x32_epi32(taken, state_), lane_), _mm256_set1_epi32(1));
-    const __m256 odd_index = lowest_bit(_mm256_xor_si256(_mm256_srli_epi32(state_, 1), upper));
-    state_ =
-        _mm256_or_si256(_mm256_permutevar8x32_epi32(before_, state_), _mm256_slli_epi32(upper, 2));
-    const __m256 odd = lowest_bit(state_);
-    const Scaled t(scaled);
-    const __m256 even =
-        _mm256_blendv_ps(even_multiple(t, 0, -7), even_multiple(t, 2, -8), odd_index);
-    const __m256 magnitude =
-        _mm256_blendv_ps(odd_magnitude_of_even_index(t), odd_magnitude_of_odd_index(t), odd_index);
-    // Index = (multiple + 1) / 2 for the odd quantizer, but for 0.
-    const __m256 some = _mm256_cmp_ps(magnitude, _mm256_setzero_ps(), _CMP_GT_OQ);
-    const __m256 twice = _mm256_add_ps(magnitude, _mm256_and_ps(some, _mm256_set1_ps(1)));
-    const __m256 chosen = _mm256_blendv_ps(even, with_sign(magnitude, scaled), odd);
-    index =
-        _mm256_mul_ps(_mm256_blendv_ps(even, with_sign(twice, scaled), odd), _mm256_set1_ps(0.5f));
-    return chosen;
-  }
-
- private:
-  // As a sign, which is what chooses.
-  static __m256 lowest_bit(__m256i number) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(number, 31));
-  }
-  static __m256 with_sign(__m256 magnitude, __m256 value) {
-    return _mm256_or_ps(magnitude, _mm256_and_ps(value, _mm256_set1_ps(-0.0f)));
-  }
-
-  __m256i state_;
-  __m256i before_;
-  __m256i lane_ = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-};
-
-// Eight lanes at a time: the costs of their paths fill half of the registers.
-void ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse_step,
-                   uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums) {
-  const __m256 inverse = _mm256_set1_ps(inverse_step);
-  auto* const taken = reinterpret_cast<uint8_t*>(survivors);
-  for (size_t at = 0; at < lanes; at += 8) {
-    __m256 costs[kTrellisStates];
-    for (__m256& cost : costs) cost = _mm256_set1_ps(kUnreachable);
-    costs[0] = _mm256_setzero_ps();
-    for (size_t row = 0; row < rows; ++row) {
-      const Scaled scaled(load_scaled(values + row * lanes + at, inverse));
-      extend_paths(scaled, costs, taken + row * kTrellisStates);
-    }
-    VectorSums vector_sums(sums, at % kQuantizeLanes);
-    PathTracer tracer(best_ends(costs));
-    for (size_t row = rows; row-- > 0;) {
-      const __m256 scaled = load_scaled(values + row * lanes + at, inverse);
-      __m256 index;
-      const __m256 multiple = tracer.step(taken + row * kTrellisStates, scaled, index);
-      vector_sums.add(scaled, multiple);
-      store_symbols(symbols + row * lanes + at, index);
-    }
-    vector_sums.store(sums, at % kQuantizeLanes);
-  }
 }
 
 }  // namespace

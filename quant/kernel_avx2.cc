@@ -8,7 +8,8 @@
 #include "quant/kernels.h"
 #include "quant/log_scale.h"
 #include "quant/lossless_loops-inl.h"
-#include "quant/rans_loops-inl.h"
+#include "quant/quantize_avx2-inl.h"
+#include "quant/rans_avx2-inl.h"
 #include "quant/sparse_units-inl.h"
 
 namespace ballast::quant {
@@ -377,30 +378,32 @@ void sparse4_to(const DecodeTable& table, const SparseUnits& sparse, void* out, 
 }  // namespace
 
 const Kernel& avx2_kernel() {
-  static constexpr Kernel kKernel{"avx2",
-                                  int4_to<AsF32>,
-                                  int4_to<As16<F16>>,
-                                  int4_to<As16<BF16>>,
-                                  int4_encode,
-                                  abs_max,
-                                  f16_to_f32,
-                                  bf16_to_f32,
-                                  f32_to_f16,
-                                  f32_to_bf16,
-                                  measure,
-                                  rans_encode,
-                                  rans_decode,
-                                  ec4_decode,
-                                  ec4t_decode,
-                                  ec4_quantize,
-                                  ec4t_quantize,
-                                  stream,
-                                  kInt8Kernel,
-                                  lossless_kernel(translate),
-                                  count_ones,
-                                  sparse4_to<float, AsF32>,
-                                  sparse4_to<uint16_t, As16<F16>>,
-                                  sparse4_to<uint16_t, As16<BF16>>};
+  static constexpr Kernel kKernel{
+      .name = "avx2",
+      .int4_to_f32 = int4_to<AsF32>,
+      .int4_to_f16 = int4_to<As16<F16>>,
+      .int4_to_bf16 = int4_to<As16<BF16>>,
+      .int4_encode = int4_encode,
+      .abs_max = abs_max,
+      .f16_to_f32 = f16_to_f32,
+      .bf16_to_f32 = bf16_to_f32,
+      .f32_to_f16 = f32_to_f16,
+      .f32_to_bf16 = f32_to_bf16,
+      .measure = measure,
+      .rans_encode = rans_encode,
+      .rans_decode = rans_decode,
+      .ec4_decode = ec4_decode,
+      .ec4t_decode = ec4t_decode,
+      .ec4_quantize = ec4_quantize,
+      .ec4t_quantize = ec4t_quantize,
+      .stream = stream,
+      .int8 = kInt8Kernel,
+      .lossless = lossless_kernel(translate),
+      .count_ones = count_ones,
+      .sparse4_to_f32 = sparse4_to<float, AsF32>,
+      .sparse4_to_f16 = sparse4_to<uint16_t, As16<F16>>,
+      .sparse4_to_bf16 = sparse4_to<uint16_t, As16<BF16>>,
+  };
   return kKernel;
 }
 

@@ -32,26 +32,30 @@ void bf16_merge(const ConstPlanes& from, size_t count, std::byte* values) {
   }
 }
 
+// By halves: vectors hold twice as many of them as of whole values.
 void f32_split(const std::byte* values, size_t count, const Planes& to) {
-  const auto* from = reinterpret_cast<const Bits32*>(values);
+  const auto* from = reinterpret_cast<const Bits16*>(values);
   uint8_t* exponents = to.exponents;
   uint8_t* fine = to.fine;
   auto* rest = reinterpret_cast<Bits16*>(to.rest);
   for (size_t i = 0; i < count; ++i) {
-    exponents[i] = static_cast<uint8_t>(from[i] >> 23);
-    fine[i] = static_cast<uint8_t>((from[i] >> 15 & 0xfe) | from[i] >> 31);
-    rest[i] = static_cast<uint16_t>(from[i]);
+    const uint16_t upper = from[2 * i + 1];
+    const auto rotated = static_cast<uint16_t>(upper << 1 | upper >> 15);
+    exponents[i] = static_cast<uint8_t>(rotated >> 8);
+    fine[i] = static_cast<uint8_t>(rotated);
+    rest[i] = from[2 * i];
   }
 }
 
 void f32_merge(const ConstPlanes& from, size_t count, std::byte* values) {
-  auto* to = reinterpret_cast<Bits32*>(values);
+  auto* to = reinterpret_cast<Bits16*>(values);
   const uint8_t* exponents = from.exponents;
   const uint8_t* fine = from.fine;
   const auto* rest = reinterpret_cast<const Bits16*>(from.rest);
   for (size_t i = 0; i < count; ++i) {
-    const uint32_t upper = uint32_t{exponents[i]} << 8 | fine[i];
-    to[i] = upper << 31 | upper >> 1 << 16 | rest[i];
+    const auto rotated = static_cast<uint16_t>(exponents[i] << 8 | fine[i]);
+    to[2 * i] = rest[i];
+    to[2 * i + 1] = static_cast<uint16_t>(rotated >> 1 | rotated << 15);
   }
 }
 
@@ -89,13 +93,15 @@ void f16_split(const std::byte* values, size_t count, const Planes& to) {
   for (size_t unit = 0; unit * kThreesValues < count; ++unit) {
     const size_t start = unit * kThreesValues;
     const size_t part = count - start < kThreesValues ? count - start : kThreesValues;
+    uint8_t* exponents = to.exponents + start;
+    uint8_t* fine = to.fine + start;
     uint8_t bits[kThreesValues] = {};
     for (size_t i = 0; i < part; ++i) {
       const uint16_t value = from[start + i];
       const auto rotated = static_cast<uint16_t>(value << 1 | value >> 15);
-      to.exponents[start + i] = static_cast<uint8_t>(rotated >> 11);
+      exponents[i] = static_cast<uint8_t>(rotated >> 11);
       bits[i] = (rotated >> 8) & 7;
-      to.fine[start + i] = static_cast<uint8_t>(rotated);
+      fine[i] = static_cast<uint8_t>(rotated);
     }
     pack_threes(bits, to.rest + unit * kThreesBytes);
   }

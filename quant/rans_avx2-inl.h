@@ -1,0 +1,575 @@
+// rans_loops-inl.h for AVX2: tables of 32 entries are looked up byte by byte, for 32 lanes at once.
+//
+// A shuffle of bytes is the one look-up that is fast on every CPU with AVX2: gathers and shuffles
+// across the halves of a vector are not. So what is looked up in a table lies in planes, one for
+// each byte of its entries.
+#pragma once
+
+#include <immintrin.h>
+
+#include "quant/expand_tables-inl.h"
+#include "quant/kernels.h"
+#include "quant/rans.h"
+#include "quant/trellis.h"
+
+namespace ballast::quant {
+namespace {
+
+static_assert(kRansSymbols == 32);
+
+// Lanes are decoded in groups, whose bytes fill a vector. If there are 16, half of it is idle.
+constexpr size_t kGroupLanes = 32;
+
+// Where to look in the two halves of a table. A shuffle gives 0 where bit 7 is set, and looks at
+// the lowest four bits elsewhere.
+struct Index {
+  // REQUIRES: below 32
+  explicit Index(__m256i index)
+      : low(_mm256_add_epi8(index, _mm256_set1_epi8(0x70))),
+        high(_mm256_sub_epi8(index, _mm256_set1_epi8(16))) {}
+  // Nowhere, where the mask is set.
+  Index unless(__m256i mask) const {
+    return {_mm256_or_si256(low, mask), _mm256_or_si256(high, mask)};
+  }
+
+  __m256i low;   // bit 7 is set from 16 on
+  __m256i high;  // bit 7 is set below 16
+
+ private:
+  Index(__m256i low_part, __m256i high_part) : low(low_part), high(high_part) {}
+};
+
+// 32 entries of a byte.
+class ByteTable {
+ public:
+  // Entry i is the lowest byte of entry(i).
+  template <class Entry>
+  explicit ByteTable(const Entry& entry) {
+    alignas(32) uint8_t bytes[32];
+    for (size_t i = 0; i < 32; ++i) bytes[i] = static_cast<uint8_t>(entry(i));
+    const auto* halves = reinterpret_cast<const __m128i*>(bytes);
+    low_ = _mm256_broadcastsi128_si256(_mm_load_si128(halves));
+    high_ = _mm256_broadcastsi128_si256(_mm_load_si128(halves + 1));
+  }
+  __m256i at(const Index& index) const {
+    return _mm256_or_si256(_mm256_shuffle_epi8(low_, index.low),
+                           _mm256_shuffle_epi8(high_, index.high));
+  }
+
+ private:
+  __m256i low_;
+  __m256i high_;
+};
+
+// A number of 16 bits for each lane of a group. Bytes are in the order of the lanes, and what is
+// unpacked from them or packed to them is not: the first vector has lanes 0-7 and 16-23.
+struct Words {
+  __m256i part[2];
+};
+
+Words unpack(__m256i low, __m256i high) {
+  return {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
+}
+
+// 32 entries of 16 bits.
+class WordTable {
+ public:
+  template <class Entry>
+  explicit WordTable(const Entry& entry)
+      : low_(entry), high_([&](size_t i) { return entry(i) >> 8; }) {}
+  Words at(const Index& index) const { return unpack(low_.at(index), high_.at(index)); }
+
+ private:
+  ByteTable low_;
+  ByteTable high_;
+};
+
+// 32 floats, and a vector of bytes for each byte of theirs.
+struct Planes {
+  // Vector i of the floats, if each vector's order is that of unpacked words.
+  __m256 floats(size_t i) const {
+    const Words low = unpack(of[0], of[1]);
+    const Words high = unpack(of[2], of[3]);
+    const size_t k = i / 2;
+    return _mm256_castsi256_ps(i % 2 == 0 ? _mm256_unpacklo_epi16(low.part[k], high.part[k])
+                                          : _mm256_unpackhi_epi16(low.part[k], high.part[k]));
+  }
+
+  __m256i of[4];
+};
+
+// 32 floats.
+class FloatTable {
+ public:
+  template <class Entry>
+  explicit FloatTable(const Entry& entry)
+      : plane_{plane(entry, 0), plane(entry, 8), plane(entry, 16), plane(entry, 24)} {}
+  Planes at(const Index& index) const {
+    return {{plane_[0].at(index), plane_[1].at(index), plane_[2].at(index), plane_[3].at(index)}};
+  }
+
+ private:
+  template <class Entry>
+  static ByteTable plane(const Entry& entry, int shift) {
+    return ByteTable([&](size_t i) { return __builtin_bit_cast(uint32_t, entry(i)) >> shift; });
+  }
+
+  ByteTable plane_[4];
+};
+
+// The states of a group of kWidth lanes, as lower and upper halves.
+template <size_t kWidth>
+struct States {
+  void load(const uint32_t* states) {
+    const auto* from = reinterpret_cast<const __m256i*>(states);
+    const __m256i mask = _mm256_set1_epi32(0xffff);
+    for (size_t k = 0; k < 2; ++k) {
+      const __m256i lanes = _mm256_loadu_si256(from + k);
+      const __m256i others =
+          kWidth == kGroupLanes ? _mm256_loadu_si256(from + k + 2) : _mm256_setzero_si256();
+      const __m256i a = _mm256_permute2x128_si256(lanes, others, 0x20);
+      const __m256i b = _mm256_permute2x128_si256(lanes, others, 0x31);
+      low.part[k] = _mm256_packus_epi32(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
+      high.part[k] = _mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16));
+    }
+  }
+  void store(uint32_t* states) const {
+    auto* to = reinterpret_cast<__m256i*>(states);
+    for (size_t k = 0; k < 2; ++k) {
+      const __m256i a = _mm256_unpacklo_epi16(low.part[k], high.part[k]);
+      const __m256i b = _mm256_unpackhi_epi16(low.part[k], high.part[k]);
+      _mm256_storeu_si256(to + k, _mm256_permute2x128_si256(a, b, 0x20));
+      if constexpr (kWidth == kGroupLanes)
+        _mm256_storeu_si256(to + k + 2, _mm256_permute2x128_si256(a, b, 0x31));
+    }
+  }
+
+  Words low;
+  Words high;
+};
+
+// A bit for each lane whose mask is set.
+template <size_t kWidth>
+uint32_t lanes_of(const Words& mask) {
+  const auto lanes =
+      static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_packs_epi16(mask.part[0], mask.part[1])));
+  if constexpr (kWidth == kGroupLanes) return lanes;
+  return lanes & 0xffff;
+}
+
+// Calls run.template operator()<groups in a row, lanes of each>().
+template <class Run>
+auto with_groups(size_t lanes, const Run& run) {
+  switch (lanes) {
+    case 16: return run.template operator()<1, 16>();
+    case 32: return run.template operator()<1, 32>();
+    case 64: return run.template operator()<2, 32>();
+    default: return run.template operator()<4, 32>();
+  }
+}
+
+// ---- encoding ----
+
+// For each set of eight lanes, where the words of these are: at the end of a vector, in order.
+struct CompressTable {
+  alignas(64) int8_t bytes[256][16];
+};
+
+consteval CompressTable make_compress_table() {
+  CompressTable table{};
+  for (size_t bits = 0; bits < 256; ++bits) {
+    size_t place = 8;
+    for (size_t lane = 8; lane-- > 0;) {
+      if ((bits >> lane & 1) == 0) continue;
+      --place;
+      table.bytes[bits][2 * place] = static_cast<int8_t>(2 * lane);
+      table.bytes[bits][2 * place + 1] = static_cast<int8_t>(2 * lane + 1);
+    }
+  }
+  return table;
+}
+constexpr CompressTable kCompressTable = make_compress_table();
+
+__m128i eight_words(const Words& words, size_t k) {
+  const __m256i part = words.part[k % 2];
+  return k < 2 ? _mm256_castsi256_si128(part) : _mm256_extracti128_si256(part, 1);
+}
+
+// Puts the words of these lanes before `out` and returns where they begin. What is written before
+// them comes to be overwritten, as there is room for a word of every lane.
+template <size_t kWidth>
+uint16_t* put_words(const Words& words, uint32_t lanes, uint16_t* out) {
+#pragma clang loop unroll(full)
+  for (size_t k = kWidth / 8; k-- > 0;) {
+    const uint32_t eight = lanes >> 8 * k & 255;
+    const auto* places = reinterpret_cast<const __m128i*>(kCompressTable.bytes[eight]);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out - 8),
+                     _mm_shuffle_epi8(eight_words(words, k), _mm_load_si128(places)));
+    out -= __builtin_popcount(eight);
+  }
+  return out;
+}
+
+class LaneEncoder {
+ public:
+  explicit LaneEncoder(const RansEncodeTable& table)
+      : frequency_([&](size_t i) { return table.frequency[i]; }),
+        start_([&](size_t i) { return table.start[i]; }),
+        reciprocal_([&](size_t i) { return table.reciprocal[i] * (1 - 0x1p-22f); }),
+        slots_(table.slots.data()) {}
+
+  // Returns where the words begin that it puts before `out`.
+  template <size_t kWidth>
+  uint16_t* encode(States<kWidth>& states, __m256i symbols, uint16_t* out) const {
+    const Index index(symbols);
+    const Words frequency = frequency_.at(index);
+    const Words start = start_.at(index);
+    const Planes reciprocal = reciprocal_.at(index);
+    Words full;
+    for (size_t k = 0; k < 2; ++k) {
+      const __m256i limit = _mm256_slli_epi16(frequency.part[k], 4);
+      const __m256i high = states.high.part[k];
+      full.part[k] = _mm256_cmpeq_epi16(_mm256_max_epu16(high, limit), high);
+    }
+    out = put_words<kWidth>(states.low, lanes_of<kWidth>(full), out);
+    Words position;
+#pragma clang loop unroll(full)
+    for (size_t k = 0; k < 2; ++k) {
+      __m256i& low = states.low.part[k];
+      __m256i& high = states.high.part[k];
+      low = _mm256_blendv_epi8(low, high, full.part[k]);
+      high = _mm256_andnot_si256(full.part[k], high);
+      position.part[k] =
+          _mm256_add_epi16(start.part[k], divide(frequency.part[k], reciprocal.floats(2 * k),
+                                                 reciprocal.floats(2 * k + 1), low, high));
+    }
+    for (size_t k = 0; k < 2; ++k) {
+      const __m256i slot = slots<kWidth>(position.part[k]);
+      states.low.part[k] = _mm256_or_si256(states.low.part[k], slot);
+    }
+    return out;
+  }
+
+ private:
+  // Makes of each state quotient << 12, and returns the remainders.
+  static __m256i divide(__m256i frequency, __m256 reciprocal0, __m256 reciprocal1, __m256i& low,
+                        __m256i& high) {
+    __m256i quotient0 =
+        estimate(_mm256_unpacklo_epi16(low, _mm256_set1_epi16(kLowExponent)),
+                 _mm256_unpacklo_epi16(high, _mm256_set1_epi16(kHighExponent)), reciprocal0);
+    __m256i quotient1 =
+        estimate(_mm256_unpackhi_epi16(low, _mm256_set1_epi16(kLowExponent)),
+                 _mm256_unpackhi_epi16(high, _mm256_set1_epi16(kHighExponent)), reciprocal1);
+    const __m256i mask = _mm256_set1_epi32(0xffff);
+    __m256i quotient =
+        _mm256_packus_epi32(_mm256_and_si256(quotient0, mask), _mm256_and_si256(quotient1, mask));
+    __m256i rest = _mm256_sub_epi16(low, _mm256_mullo_epi16(quotient, frequency));
+    // An estimate is the quotient or one less.
+    const __m256i fits = _mm256_cmpgt_epi16(frequency, rest);
+    const __m256i over = _mm256_xor_si256(fits, _mm256_set1_epi16(-1));
+    rest = _mm256_sub_epi16(rest, _mm256_and_si256(over, frequency));
+    quotient = _mm256_sub_epi16(quotient, over);
+    quotient0 = _mm256_sub_epi32(quotient0, _mm256_unpacklo_epi16(over, over));
+    quotient1 = _mm256_sub_epi32(quotient1, _mm256_unpackhi_epi16(over, over));
+    low = _mm256_slli_epi16(quotient, kRansTotalBits);
+    high = _mm256_packus_epi32(_mm256_srli_epi32(quotient0, 4), _mm256_srli_epi32(quotient1, 4));
+    return rest;
+  }
+
+  // With these as upper halves, halves of a state become the floats 2^23 + low, 2^39 + 2^16 high.
+  static constexpr int16_t kLowExponent = 0x4b00;
+  static constexpr int16_t kHighExponent = 0x5300;
+
+  static __m256i estimate(__m256i low, __m256i high, __m256 reciprocal) {
+    const __m256 upper =
+        _mm256_sub_ps(_mm256_castsi256_ps(high), _mm256_set1_ps(0x1p39f + 0x1p23f));
+    const __m256 state = _mm256_add_ps(upper, _mm256_castsi256_ps(low));
+    return _mm256_cvttps_epi32(_mm256_mul_ps(state, reciprocal));
+  }
+
+  template <size_t kWidth>
+  __m256i slots(__m256i position) const {
+    const __m128i first = eight_slots(_mm256_castsi256_si128(position));
+    if constexpr (kWidth < kGroupLanes) return _mm256_zextsi128_si256(first);
+    return _mm256_set_m128i(eight_slots(_mm256_extracti128_si256(position, 1)), first);
+  }
+  __m128i eight_slots(__m128i positions) const {
+    const auto a = static_cast<uint64_t>(_mm_cvtsi128_si64(positions));
+    const auto b = static_cast<uint64_t>(_mm_extract_epi64(positions, 1));
+    return _mm_setr_epi16(slot(a), slot(a >> 16), slot(a >> 32), slot(a >> 48), slot(b),
+                          slot(b >> 16), slot(b >> 32), slot(b >> 48));
+  }
+  int16_t slot(uint64_t position) const { return static_cast<int16_t>(slots_[position & 0xffff]); }
+
+  WordTable frequency_;
+  WordTable start_;
+  FloatTable reciprocal_;  // so little less than 1 / frequency that no estimate is too large
+  const uint16_t* slots_;
+};
+
+template <size_t kWidth>
+__m256i load_symbols(const uint8_t* symbols) {
+  if constexpr (kWidth == kGroupLanes)
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(symbols));
+  return _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols)));
+}
+
+size_t rans_encode(const RansEncodeTable& table, const uint8_t* symbols, size_t rows, size_t lanes,
+                   uint32_t* states, uint16_t* end) {
+  const LaneEncoder encoder(table);
+  return with_groups(lanes, [&]<size_t kGroups, size_t kWidth>() {
+    States<kWidth> state[kGroups];
+    for (size_t g = 0; g < kGroups; ++g) state[g].load(states + g * kWidth);
+    uint16_t* out = end;
+    for (size_t i = rows * kGroups; i-- > 0;) {
+      out = encoder.encode(state[i % kGroups], load_symbols<kWidth>(symbols + i * kWidth), out);
+    }
+    for (size_t g = 0; g < kGroups; ++g) state[g].store(states + g * kWidth);
+    return static_cast<size_t>(end - out);
+  });
+}
+
+// ---- decoding ----
+
+// The next words of a stream for those lanes whose bit is set, and 0 for the others.
+template <size_t kWidth>
+Words take_words(uint32_t lanes, const uint16_t*& next) {
+  const auto eight = [&](size_t k) {
+    const uint32_t before = lanes & ((1U << 8 * k) - 1);
+    const auto* words = reinterpret_cast<const __m128i*>(next + __builtin_popcount(before));
+    const auto* places =
+        reinterpret_cast<const __m128i*>(kExpandTables.bytes[lanes >> 8 * k & 255]);
+    return _mm_shuffle_epi8(_mm_loadu_si128(words), _mm_load_si128(places));
+  };
+  Words words;
+  if constexpr (kWidth == kGroupLanes) {
+    words = {{_mm256_set_m128i(eight(2), eight(0)), _mm256_set_m128i(eight(3), eight(1))}};
+  } else {
+    words = {{_mm256_zextsi128_si256(eight(0)), _mm256_zextsi128_si256(eight(1))}};
+  }
+  next += __builtin_popcount(lanes);
+  return words;
+}
+
+// By symbol. A symbol without slots in its own bucket has them in others.
+struct Frequencies {
+  explicit Frequencies(const RansDecodeTable& table) : of{} {
+    for (size_t i = 0; i < kRansSymbols; ++i) {
+      of[table.alias[i] >> 25] = table.alias[i] >> 12 & 0xfff;
+    }
+    for (size_t i = 0; i < kRansSymbols; ++i) {
+      const uint32_t entry = table.own[i];
+      of[i] = entry >> 25 > 0 ? entry >> 12 & 0xfff : of[i];
+    }
+  }
+  uint32_t of[kRansSymbols];
+};
+
+class LaneDecoder {
+ public:
+  explicit LaneDecoder(const RansDecodeTable& table)
+      : limit_([&](size_t i) { return table.own[i] >> 25; }),
+        alias_([&](size_t i) { return table.alias[i] >> 25; }),
+        // From -127 to 3967: the first slots of a bucket are its own.
+        offset_([&](size_t i) {
+          return ((table.alias[i] + kRansBucketSlots * (i + 1)) & 0xfff) - kRansBucketSlots;
+        }),
+        frequency_([frequency = Frequencies(table)](size_t i) { return frequency.of[i] * 16; }) {}
+
+  // The symbols of a group, and the states behind them.
+  template <size_t kWidth>
+  __m256i decode(States<kWidth>& states, const uint16_t*& next) const {
+    Words bucket;
+    Words place;
+    for (size_t k = 0; k < 2; ++k) {
+      const __m256i low = states.low.part[k];
+      bucket.part[k] = _mm256_and_si256(_mm256_srli_epi16(low, 7), _mm256_set1_epi16(31));
+      place.part[k] = _mm256_and_si256(low, _mm256_set1_epi16(kRansBucketSlots - 1));
+    }
+    const __m256i own_symbol = pack(bucket);
+    const Index index(own_symbol);
+    const __m256i own = _mm256_cmpgt_epi8(limit_.at(index), pack(place));
+    const __m256i symbol = _mm256_blendv_epi8(alias_.at(index), own_symbol, own);
+    // The positions of a bucket's own symbol begin with this bucket.
+    const Words offset = offset_.at(index.unless(own));
+    const Words frequency = frequency_.at(Index(symbol));
+    Words empty;
+    for (size_t k = 0; k < 2; ++k) {
+      const __m256i position = _mm256_add_epi16(place.part[k], offset.part[k]);
+      empty.part[k] = advance(frequency.part[k], position, states.low.part[k], states.high.part[k]);
+    }
+    const Words words = take_words<kWidth>(lanes_of<kWidth>(empty), next);
+    for (size_t k = 0; k < 2; ++k) {
+      __m256i& low = states.low.part[k];
+      __m256i& high = states.high.part[k];
+      high = _mm256_blendv_epi8(high, low, empty.part[k]);
+      low = _mm256_blendv_epi8(low, words.part[k], empty.part[k]);
+    }
+    return symbol;
+  }
+
+ private:
+  static __m256i pack(const Words& words) {
+    return _mm256_packus_epi16(words.part[0], words.part[1]);
+  }
+
+  // state = frequency * (state >> 12) + position, with a `frequency` that is 16 times as large.
+  // Returns a mask of the states that need a word.
+  static __m256i advance(__m256i frequency, __m256i position, __m256i& low, __m256i& high) {
+    const __m256i top = _mm256_and_si256(low, _mm256_set1_epi16(static_cast<int16_t>(0xf000)));
+    const __m256i addend = _mm256_add_epi16(_mm256_mulhi_epu16(frequency, top), position);
+    low = _mm256_add_epi16(_mm256_mullo_epi16(frequency, high), addend);
+    // -1 where the addition has no carry.
+    const __m256i no_carry = _mm256_cmpeq_epi16(_mm256_max_epu16(low, addend), low);
+    const __m256i ones = _mm256_set1_epi16(-1);
+    const __m256i less_one = _mm256_add_epi16(_mm256_mulhi_epu16(frequency, high), no_carry);
+    high = _mm256_sub_epi16(less_one, ones);
+    return _mm256_cmpeq_epi16(less_one, ones);
+  }
+
+  ByteTable limit_;  // by bucket
+  ByteTable alias_;
+  WordTable offset_;     // what is added to a slot within its bucket for its position
+  WordTable frequency_;  // by symbol, times 16
+};
+
+// Calls put(number of the group, number of the group within its row, symbols) for each.
+template <size_t kGroups, size_t kWidth, class Put>
+void decode_rows(const RansDecodeTable& table, RansCursor& cursor, size_t rows, const Put& put) {
+  const LaneDecoder decoder(table);
+  States<kWidth> states[kGroups];
+  for (size_t g = 0; g < kGroups; ++g) states[g].load(&cursor.states[g * kWidth]);
+  const uint16_t* next = cursor.next;
+  for (size_t row = 0; row < rows; ++row) {
+#pragma clang loop unroll(full)
+    for (size_t g = 0; g < kGroups; ++g) {
+      put(row * kGroups + g, g, decoder.decode(states[g], next));
+    }
+  }
+  for (size_t g = 0; g < kGroups; ++g) states[g].store(&cursor.states[g * kWidth]);
+  cursor.next = next;
+}
+
+void rans_decode(const RansDecodeTable& table, RansCursor& cursor, size_t rows, uint8_t* symbols) {
+  with_groups(cursor.lanes, [&]<size_t kGroups, size_t kWidth>() {
+    decode_rows<kGroups, kWidth>(table, cursor, rows, [&](size_t i, size_t, __m256i symbol) {
+      uint8_t* to = symbols + i * kWidth;
+      if constexpr (kWidth == kGroupLanes) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), symbol);
+      } else {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(symbol));
+      }
+    });
+  });
+}
+
+// Brings bytes into the order that makes unpacked floats follow each other, and back.
+__m256i spread(__m256i bytes) {
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+}
+__m256i unspread(__m256i bytes) {
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+template <bool kStreaming, size_t kWidth>
+void put_floats(float* out, const Planes& planes) {
+#pragma clang loop unroll(full)
+  for (size_t i = 0; i < kWidth / 8; ++i) {
+    if constexpr (kStreaming) {
+      _mm256_stream_ps(out + i * 8, planes.floats(i));
+    } else {
+      _mm256_storeu_ps(out + i * 8, planes.floats(i));
+    }
+  }
+}
+
+template <bool kStreaming>
+void ec4_values(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
+                float* out) {
+  const FloatTable value([=](size_t i) { return values[i]; });
+  with_groups(cursor.lanes, [&]<size_t kGroups, size_t kWidth>() {
+    decode_rows<kGroups, kWidth>(table, cursor, rows, [&](size_t i, size_t, __m256i symbol) {
+      put_floats<kStreaming, kWidth>(out + i * kWidth, value.at(Index(spread(symbol))));
+    });
+  });
+}
+
+// The trellis' states of a group, as spread bytes.
+template <size_t kWidth>
+__m256i load_trellis(const uint32_t* states) {
+  alignas(32) uint8_t bytes[kGroupLanes] = {};
+  for (size_t i = 0; i < kWidth; ++i) bytes[i] = static_cast<uint8_t>(states[i]);
+  return spread(_mm256_load_si256(reinterpret_cast<const __m256i*>(bytes)));
+}
+template <size_t kWidth>
+void store_trellis(__m256i spread_states, uint32_t* states) {
+  alignas(32) uint8_t bytes[kGroupLanes];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), unspread(spread_states));
+  for (size_t i = 0; i < kWidth; ++i) states[i] = bytes[i];
+}
+
+// By the state and, in bit 3, the lowest bit of the symbol. Symbol 15 is index 0: an index is odd
+// where its symbol is even.
+struct TrellisTable {
+  alignas(16) uint8_t after[16];
+};
+consteval TrellisTable make_trellis_table() {
+  TrellisTable table{};
+  for (uint32_t i = 0; i < 16; ++i) {
+    table.after[i] = static_cast<uint8_t>(trellis_next(i & 7, ~i >> 3 & 1));
+  }
+  return table;
+}
+constexpr TrellisTable kTrellisTable = make_trellis_table();
+
+Planes choose(const Planes& even, const Planes& odd, __m256i is_odd) {
+  return {{_mm256_blendv_epi8(even.of[0], odd.of[0], is_odd),
+           _mm256_blendv_epi8(even.of[1], odd.of[1], is_odd),
+           _mm256_blendv_epi8(even.of[2], odd.of[2], is_odd),
+           _mm256_blendv_epi8(even.of[3], odd.of[3], is_odd)}};
+}
+
+template <bool kStreaming>
+void ec4t_values(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
+                 float* out) {
+  const FloatTable even([=](size_t i) { return values[i]; });
+  const FloatTable odd([=](size_t i) { return values[kRansSymbols + i]; });
+  const __m256i after = _mm256_broadcastsi128_si256(
+      _mm_load_si128(reinterpret_cast<const __m128i*>(kTrellisTable.after)));
+  with_groups(cursor.lanes, [&]<size_t kGroups, size_t kWidth>() {
+    __m256i trellis[kGroups];
+    for (size_t g = 0; g < kGroups; ++g)
+      trellis[g] = load_trellis<kWidth>(&cursor.trellis[g * kWidth]);
+    decode_rows<kGroups, kWidth>(table, cursor, rows, [&](size_t i, size_t g, __m256i symbol) {
+      symbol = spread(symbol);
+      const Index index(symbol);
+      // The lowest bit of each byte becomes its sign, which is what chooses.
+      const __m256i is_odd = _mm256_slli_epi16(trellis[g], 7);
+      put_floats<kStreaming, kWidth>(out + i * kWidth,
+                                     choose(even.at(index), odd.at(index), is_odd));
+      const __m256i parity = _mm256_slli_epi16(_mm256_and_si256(symbol, _mm256_set1_epi8(1)), 3);
+      trellis[g] = _mm256_shuffle_epi8(after, _mm256_or_si256(trellis[g], parity));
+    });
+    for (size_t g = 0; g < kGroups; ++g)
+      store_trellis<kWidth>(trellis[g], &cursor.trellis[g * kWidth]);
+  });
+}
+
+void ec4_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
+                float* out, bool streaming) {
+  if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
+    return ec4_values<false>(table, values, cursor, rows, out);
+  ec4_values<true>(table, values, cursor, rows, out);
+  _mm_sfence();
+}
+
+void ec4t_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
+                 float* out, bool streaming) {
+  if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
+    return ec4t_values<false>(table, values, cursor, rows, out);
+  ec4t_values<true>(table, values, cursor, rows, out);
+  _mm_sfence();
+}
+
+}  // namespace
+}  // namespace ballast::quant

@@ -133,11 +133,14 @@ class ChunkDecoder {
     std::array<uint8_t, kRansClosingRows * kRansLanesMax> symbols;
     reader.closing(rows, symbols.data());
     RansCursor& cursor = reader.cursor();
-    for (size_t i = 0; i < rows * cursor.lanes; ++i) {
-      uint32_t& state = cursor.trellis[i % cursor.lanes];
-      to[i] = symbol_values.of[symbols[i] + (state & 1) * kRansSymbols];
-      // Symbol 15 is index 0.
-      if (parameters_.trellis) state = trellis_next(state, ~uint32_t{symbols[i]} & 1);
+    const uint8_t* symbol = symbols.data();
+    for (; rows > 0; --rows) {
+      for (size_t lane = 0; lane < cursor.lanes; ++lane, ++symbol, ++to) {
+        uint32_t& state = cursor.trellis[lane];
+        *to = symbol_values.of[*symbol + (state & 1) * kRansSymbols];
+        // Symbol 15 is index 0.
+        if (parameters_.trellis) state = trellis_next(state, ~uint32_t{*symbol} & 1);
+      }
     }
   }
 
@@ -160,6 +163,7 @@ class ChunkDecoder {
       if (!in_place) store(buffer, count);
       out_ += count * dtype_bytes(as_);
     }
+    if (streaming_) finish_streaming();
     return outliers_.finish();
   }
 

@@ -7,6 +7,7 @@
 #include "quant/kernels.h"
 #include "quant/log_scale.h"
 #include "quant/lossless_loops-inl.h"
+#include "quant/quantize_avx512-inl.h"
 #include "quant/rans_avx512-inl.h"
 #include "quant/sparse_units-inl.h"
 

@@ -1,8 +1,10 @@
-// AVX-512 with VBMI2: the kernel of kernel_avx512.cc, but values of 16 bits are spread at once.
+// AVX-512 with VBMI2: the kernel of kernel_avx512.cc, but values of 16 bits are spread at once, and
+// the entropy decoder takes fewer instructions.
 #include <immintrin.h>
 
 #include "quant/bits-inl.h"
 #include "quant/kernels.h"
+#include "quant/rans_avx512-inl.h"
 #include "quant/sparse_units-inl.h"
 
 namespace ballast::quant {
@@ -69,6 +71,10 @@ void sparse4_to_bf16(const DecodeTable& table, const SparseUnits& sparse, void* 
 Kernel make_kernel() {
   Kernel kernel = avx512_kernel();
   kernel.name = "vbmi2";
+  kernel.rans_encode = rans_encode;
+  kernel.rans_decode = rans_decode;
+  kernel.ec4_decode = ec4_decode;
+  kernel.ec4t_decode = ec4t_decode;
   kernel.sparse4_to_f16 = sparse4_to_f16;
   kernel.sparse4_to_bf16 = sparse4_to_bf16;
   return kernel;

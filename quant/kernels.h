@@ -174,7 +174,7 @@ using RansEncodeFn = size_t (*)(const RansEncodeTable& table, const uint8_t* sym
 using RansDecodeFn = void (*)(const RansDecodeTable& table, RansCursor& cursor, size_t rows,
                               uint8_t* symbols);
 // `values`: 32 for ec4, 64 for ec4t (those of the even quantizer, then of the odd one).
-// `streaming` bypasses the caches if `out` is 64-byte aligned.
+// `streaming` bypasses the caches if `out` is 64-byte aligned; a fence must follow the last call.
 using Ec4DecodeFn = void (*)(const RansDecodeTable& table, const float* values, RansCursor& cursor,
                              size_t rows, float* out, bool streaming);
 

@@ -41,10 +41,10 @@ class VectorSums {
     _mm256_store_ps(&sums.noise[first], noise_);
     _mm256_store_ps(&sums.max_error[first], max_error_);
   }
-  void add(__m256 value, __m256 multiple) {
-    const __m256 error = _mm256_sub_ps(value, multiple);
+  void add(__m256 value, __m256 decoded) {
+    const __m256 error = _mm256_sub_ps(value, decoded);
     signal_ = _mm256_add_ps(signal_, _mm256_mul_ps(value, value));
-    decoded_ = _mm256_add_ps(decoded_, _mm256_mul_ps(multiple, multiple));
+    decoded_ = _mm256_add_ps(decoded_, _mm256_mul_ps(decoded, decoded));
     noise_ = _mm256_add_ps(noise_, _mm256_mul_ps(error, error));
     max_error_ = _mm256_max_ps(max_error_, magnitude_of(error));
   }
@@ -64,8 +64,16 @@ void store_symbols(uint8_t* to, __m256 index) {
   _mm_storel_epi64(reinterpret_cast<__m128i*>(to), symbols);
 }
 
-uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, uint8_t* symbols,
-                      QuantizeSums& sums) {
+uint32_t sum_of(__m256i counts) {
+  alignas(32) uint32_t count[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(count), counts);
+  uint32_t sum = 0;
+  for (const uint32_t one : count) sum += one;
+  return sum;
+}
+
+uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, float shrink,
+                      uint8_t* symbols, QuantizeSums& sums) {
   VectorSums vector_sums[2] = {{sums, 0}, {sums, 8}};
   __m256i inliers = _mm256_setzero_si256();
   for (size_t i = 0; i < count; i += kQuantizeLanes) {
@@ -78,16 +86,12 @@ uint32_t ec4_quantize(const float* values, size_t count, float inverse_step, uin
       inliers = _mm256_sub_epi32(inliers, _mm256_castps_si256(in));
       const __m256 value = _mm256_and_ps(in, scaled);
       const __m256 index = clamp(nearest_integer(value), -kEc4IndexMax, kEc4IndexMax);
-      vector_sums[k].add(value, index);
+      vector_sums[k].add(value, _mm256_mul_ps(index, _mm256_set1_ps(shrink)));
       store_symbols(symbols + at, index);
     }
   }
   for (size_t k = 0; k < 2; ++k) vector_sums[k].store(sums, k * 8);
-  alignas(32) uint32_t counts[8];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(counts), inliers);
-  auto outliers = static_cast<uint32_t>(count);
-  for (const uint32_t in : counts) outliers -= in;
-  return outliers;
+  return static_cast<uint32_t>(count) - sum_of(inliers);
 }
 
 struct Scaled {
@@ -121,10 +125,16 @@ __m256 square_of_difference(__m256 a, __m256 b) {
   return _mm256_mul_ps(difference, difference);
 }
 
-__m256 load_scaled(const float* values, __m256 inverse_step) {
-  const __m256 scaled = _mm256_mul_ps(_mm256_loadu_ps(values), inverse_step);
-  return _mm256_and_ps(inside(scaled, kEc4tOutlier), scaled);
-}
+// Values in steps, outliers as 0.
+struct ScaledValues {
+  ScaledValues(const float* values, __m256 inverse_step)
+      : exact(_mm256_mul_ps(_mm256_loadu_ps(values), inverse_step)),
+        in(inside(exact, kEc4tOutlier)),
+        scaled(_mm256_and_ps(in, exact)) {}
+  __m256 exact;
+  __m256 in;
+  __m256 scaled;
+};
 
 // `survivors` gets a byte for each state, with a bit for each lane.
 void extend_paths(const Scaled& t, __m256 (&costs)[kTrellisStates], uint8_t* survivors) {
@@ -217,29 +227,34 @@ class PathTracer {
 };
 
 // Eight lanes at a time: the costs of their paths fill half of the registers.
-void ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse_step,
-                   uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums) {
+uint32_t ec4t_quantize(const float* values, size_t rows, size_t lanes, float inverse_step,
+                       float shrink, uint16_t* survivors, uint8_t* symbols, QuantizeSums& sums) {
   const __m256 inverse = _mm256_set1_ps(inverse_step);
   auto* const taken = reinterpret_cast<uint8_t*>(survivors);
+  __m256i inliers = _mm256_setzero_si256();
   for (size_t at = 0; at < lanes; at += 8) {
     __m256 costs[kTrellisStates];
     for (__m256& cost : costs) cost = _mm256_set1_ps(kUnreachable);
     costs[0] = _mm256_setzero_ps();
     for (size_t row = 0; row < rows; ++row) {
-      const Scaled scaled(load_scaled(values + row * lanes + at, inverse));
-      extend_paths(scaled, costs, taken + row * kTrellisStates);
+      const ScaledValues loaded(values + row * lanes + at, inverse);
+      inliers = _mm256_sub_epi32(inliers, _mm256_castps_si256(loaded.in));
+      extend_paths(Scaled(loaded.scaled), costs, taken + row * kTrellisStates);
     }
     VectorSums vector_sums(sums, at % kQuantizeLanes);
     PathTracer tracer(best_ends(costs));
     for (size_t row = rows; row-- > 0;) {
-      const __m256 scaled = load_scaled(values + row * lanes + at, inverse);
+      const ScaledValues loaded(values + row * lanes + at, inverse);
       __m256 index;
-      const __m256 multiple = tracer.step(taken + row * kTrellisStates, scaled, index);
-      vector_sums.add(scaled, multiple);
+      const __m256 multiple = tracer.step(taken + row * kTrellisStates, loaded.scaled, index);
+      // What an outlier's place on the path stands for is not read.
+      const __m256 decoded = _mm256_mul_ps(multiple, _mm256_set1_ps(shrink));
+      vector_sums.add(loaded.scaled, _mm256_and_ps(loaded.in, decoded));
       store_symbols(symbols + row * lanes + at, index);
     }
     vector_sums.store(sums, at % kQuantizeLanes);
   }
+  return static_cast<uint32_t>(rows * lanes) - sum_of(inliers);
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ RansEncodeTable::RansEncodeTable(const RansFrequencies& frequencies) : slots{} {
   uint32_t sum = 0;
   for (size_t i = 0; i < kRansSymbols; ++i) {
     frequency[i] = frequencies[i];
-    reciprocal[i] = 1.0f / static_cast<float>(std::max<uint32_t>(frequencies[i], 1));
+    reciprocal[i] = (1 - 0x1p-22f) / static_cast<float>(std::max<uint32_t>(frequencies[i], 1));
     start[i] = sum;
     sum += frequencies[i];
   }

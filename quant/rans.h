@@ -43,9 +43,10 @@ struct RansEncodeTable {
   explicit RansEncodeTable(const RansFrequencies& frequencies);
 
   alignas(64) std::array<uint32_t, kRansSymbols> frequency;
-  alignas(64) std::array<float, kRansSymbols> reciprocal;  // 1 / frequency
-  alignas(64) std::array<uint32_t, kRansSymbols> start;    // of the symbol's slots below
-  std::array<uint16_t, kRansTotal + 2> slots;              // two more, for reads of four bytes
+  // So little less than 1 / frequency that a state times this is its quotient or one less.
+  alignas(64) std::array<float, kRansSymbols> reciprocal;
+  alignas(64) std::array<uint32_t, kRansSymbols> start;  // of the symbol's slots below
+  std::array<uint16_t, kRansTotal + 2> slots;            // two more, for reads of four bytes
 };
 
 // Where decoding stands, and what the kernels advance.

@@ -215,7 +215,7 @@ class LaneEncoder {
   explicit LaneEncoder(const RansEncodeTable& table)
       : frequency_([&](size_t i) { return table.frequency[i]; }),
         start_([&](size_t i) { return table.start[i]; }),
-        reciprocal_([&](size_t i) { return table.reciprocal[i] * (1 - 0x1p-22f); }),
+        reciprocal_([&](size_t i) { return table.reciprocal[i]; }),
         slots_(table.slots.data()) {}
 
   // Returns where the words begin that it puts before `out`.
@@ -303,7 +303,7 @@ class LaneEncoder {
 
   WordTable frequency_;
   WordTable start_;
-  FloatTable reciprocal_;  // so little less than 1 / frequency that no estimate is too large
+  FloatTable reciprocal_;
   const uint16_t* slots_;
 };
 
@@ -560,7 +560,6 @@ void ec4_decode(const RansDecodeTable& table, const float* values, RansCursor& c
   if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
     return ec4_values<false>(table, values, cursor, rows, out);
   ec4_values<true>(table, values, cursor, rows, out);
-  _mm_sfence();
 }
 
 void ec4t_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
@@ -568,7 +567,6 @@ void ec4t_decode(const RansDecodeTable& table, const float* values, RansCursor& 
   if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
     return ec4t_values<false>(table, values, cursor, rows, out);
   ec4t_values<true>(table, values, cursor, rows, out);
-  _mm_sfence();
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ TEST_P(EveryRansKernel, decodes_any_words_to_the_same_values) {
   }
 }
 
-// Values of all sizes around a step, ties and zeros of both signs among them.
+// Values of all sizes around a step: ties, zeros of both signs, NaN and infinities among them.
 std::vector<float> some_values(size_t count, float step, uint64_t seed) {
   Random random(seed);
   std::vector<float> values(count);
@@ -147,6 +147,8 @@ std::vector<float> some_values(size_t count, float step, uint64_t seed) {
     if (random.below(16) == 0) value = std::copysign(0.0f, value);
     if (random.below(32) == 0) value *= std::ldexp(1.0f, static_cast<int>(random.below(200)) - 100);
     value = std::clamp(value, -3e38f, 3e38f);
+    if (random.below(500) == 0) value = std::copysign(INFINITY, value);
+    if (random.below(500) == 0) value = NAN;
   }
   return values;
 }
@@ -161,7 +163,7 @@ TEST_P(EveryRansKernel, quantizes_the_same) {
       sums.signal.fill(3);
       std::vector<uint8_t> symbols(values.size());
       const uint32_t outliers =
-          with.ec4_quantize(values.data(), values.size(), 1 / step, symbols.data(), sums);
+          with.ec4_quantize(values.data(), values.size(), 1 / step, 0.99f, symbols.data(), sums);
       return std::tuple(outliers, symbols, copy_of(std::span<const QuantizeSums>(&sums, 1)));
     };
     ASSERT_EQ(quantize(scalar()), quantize(tested())) << "seed " << seed;
@@ -174,16 +176,15 @@ TEST_P(EveryRansKernel, finds_the_same_paths) {
       const size_t rows = kRows[seed % std::size(kRows)];
       const float step =
           std::ldexp(1.0f, static_cast<int>(seed % 60) - 30) * (seed % 2 == 0 ? 1 : 0.7f);
-      std::vector<float> values = some_values(rows * lanes, step, seed);
-      for (float& value : values) value += 0.0f;  // zeros without a sign
+      const std::vector<float> values = some_values(rows * lanes, step, seed);
       const auto quantize = [&](const Kernel& with) {
         QuantizeSums sums;
         sums.noise.fill(3);
         std::vector<uint16_t> survivors(rows * kTrellisStates);
         std::vector<uint8_t> symbols(values.size());
-        with.ec4t_quantize(values.data(), rows, lanes, 1 / step, survivors.data(), symbols.data(),
-                           sums);
-        return std::tuple(symbols, copy_of(std::span<const QuantizeSums>(&sums, 1)));
+        const uint32_t outliers = with.ec4t_quantize(values.data(), rows, lanes, 1 / step, 0.99f,
+                                                     survivors.data(), symbols.data(), sums);
+        return std::tuple(outliers, symbols, copy_of(std::span<const QuantizeSums>(&sums, 1)));
       };
       ASSERT_EQ(quantize(scalar()), quantize(tested())) << lanes << " lanes, seed " << seed;
     }

@@ -161,15 +161,21 @@ struct StoredTensor {
   Result<ValueRange> rows(uint64_t first, uint64_t end, bool small = false) const;
 };
 
+// Whether a tensor of this dtype and shape may be stored as a difference to `base`. Error
+// kInvalidArgument says what is in the way: another dtype or shape, a codec that loses something,
+// or slices that pruning took out of the base.
+Status check_base(const StoredTensor& base, DType dtype, const std::vector<uint64_t>& shape);
+
 // One call's progress, in the tensors' bytes as written. Called on the calling thread.
 using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
 struct PutOptions {
   std::optional<CodecSpec> codec;  // default: the tensor's own dtype, exactly
   std::optional<PruneSpec> prune;
-  // With codec lossless: a tensor of the same dtype and shape, from stat() or a version, that this
-  // one is stored as a difference to, block by block where that is smaller. Ignored unless it is
-  // stored exactly and is the top of less than limits::kBaseDepthMax differences itself.
+  // With codec lossless: a tensor, from stat() or a version, that this one is stored as a
+  // difference to, block by block where that is smaller. Ignored unless check_base() takes it, it
+  // is the top of less than limits::kBaseDepthMax differences itself, and `prune` takes no slices
+  // out.
   std::optional<StoredTensor> base;
   Ack ack = Ack::kSync;
   std::optional<uint64_t> expect_revision;  // of the key now; 0: it must not exist
@@ -236,8 +242,8 @@ struct VersionInfo {
 
 struct PublishOptions {
   EncodingPolicy policy;  // default: every tensor exactly
-  // Tensors that get codec lossless and have a counterpart here, of the same section, name, dtype
-  // and shape, are stored as differences to it; see PutOptions::base.
+  // Tensors that get codec lossless and have a counterpart here, of the same section and name, are
+  // stored as differences to it under the conditions of PutOptions::base, and whole otherwise.
   std::optional<VersionInfo> base;
   std::map<std::string, std::string> metadata;
   uint64_t parent_version = 0;

@@ -56,9 +56,7 @@ bool suits(const StoredTensor* base, const UploadItem& item) {
   if (base == nullptr || item.encoding.codec.id != quant::CodecId::kLossless) return false;
   // Small tensors would need the same slices.
   if (item.encoding.prune && quant::prune_is_structured(*item.encoding.prune)) return false;
-  if (base->pruning && base->pruning->kept) return false;
-  return base->dtype == item.source->dtype && base->shape == item.source->shape &&
-         quant::codec_is_exact(base->codec, base->dtype) &&
+  return check_base(*base, item.source->dtype, item.source->shape) &&
          base->base_depth() < limits::kBaseDepthMax;
 }
 

@@ -46,6 +46,13 @@ ordered_json base_json(const StoredTensor& base) {
           {"depth", base.base_depth() + 1}};
 }
 
+// A list that may have thousands of elements, for a table.
+std::string shortened(std::string list) {
+  constexpr size_t kShownMax = 120;
+  if (list.size() <= kShownMax) return list;
+  return list.substr(0, list.rfind(',', kShownMax)) + ", ... ('kvctl -o json show' has them all)";
+}
+
 void add_pruning(const StoredTensor& tensor, Table& table) {
   const Totals totals = totals_of_one(tensor);
   table.rows.push_back(
@@ -54,7 +61,7 @@ void add_pruning(const StoredTensor& tensor, Table& table) {
                              100 * totals.removed_share())});
   if (tensor.pruning->kept) {
     table.rows.push_back({"small shape", shape_text(tensor.small_shape())});
-    table.rows.push_back({"kept", kept_text(tensor)});
+    table.rows.push_back({"kept", shortened(kept_text(tensor))});
   }
 }
 

@@ -64,9 +64,14 @@ std::vector<client::TensorSource> sources_of(const SafetensorsFile& file,
   return sources;
 }
 
-ordered_json import_json(const client::PublishResult& result, const ImportArguments& arguments,
-                         double seconds) {
-  const client::VersionInfo& version = result.version;
+struct ImportReport {
+  client::PublishResult result;
+  std::string base;  // MODEL@3; empty: none was given
+  double seconds = 0;
+};
+
+ordered_json import_json(const ImportReport& report, const ImportArguments& arguments) {
+  const client::VersionInfo& version = report.result.version;
   const VersionTotals totals = totals_of(version.tensors);
   ordered_json json = {
       {"model", version.model},
@@ -86,15 +91,17 @@ ordered_json import_json(const client::PublishResult& result, const ImportArgume
         {"bytes_after", totals.matrices.encoded_bytes},
         {"bits_per_weight", totals.matrices.bits_per_weight()},
         {"sqnr_db", finite_or_null(totals.matrices.sqnr_db())}}},
-      {"uploaded_bytes", result.uploaded_bytes},
-      {"seconds", seconds},
-      {"megabytes_per_second", megabytes_per_second(totals.all.source_bytes, seconds)},
-      {"receipt", receipt_json(result.receipt)},
+      {"uploaded_bytes", report.result.uploaded_bytes},
+      {"seconds", report.seconds},
+      {"megabytes_per_second", megabytes_per_second(totals.all.source_bytes, report.seconds)},
+      {"receipt", receipt_json(report.result.receipt)},
   };
   if (totals.all.pruned > 0) {
     json["pruned"] = pruned_json(totals.all);
     json["matrices"]["pruned"] = pruned_json(totals.matrices);
   }
+  if (!report.base.empty())
+    json["differences"] = {{"base", report.base}, {"tensors", totals.all.differences}};
   if (!arguments.alias.empty()) json["alias"] = arguments.alias;
   if (arguments.tensors) {
     // The number of tensors is "tensors" already.
@@ -105,9 +112,8 @@ ordered_json import_json(const client::PublishResult& result, const ImportArgume
   return json;
 }
 
-void print_import(const client::PublishResult& result, const ImportArguments& arguments,
-                  double seconds) {
-  const client::VersionInfo& version = result.version;
+void print_import(const ImportReport& report, const ImportArguments& arguments) {
+  const client::VersionInfo& version = report.result.version;
   const VersionTotals totals = totals_of(version.tensors);
   Table table{.header = {"", "TENSORS", "VALUES", "BEFORE", "AFTER", "RATIO", "BITS", "SQNR dB"},
               .rows = {}};
@@ -129,12 +135,13 @@ void print_import(const client::PublishResult& result, const ImportArguments& ar
         "file\n",
         100 * totals.all.removed_share(), 100 * totals.matrices.removed_share(),
         decimal(totals.all.sqnr_db_with_pruning(), 2));
-  if (totals.all.differences > 0)
+  if (!report.base.empty())
     fmt::print("{} of {} tensors are differences to {}\n", totals.all.differences,
-               totals.all.tensors, arguments.base);
+               totals.all.tensors, report.base);
   fmt::print("uploaded {} in {:.2f} s ({:.1f} MB/s of the file): {}\n",
-             human_bytes(result.uploaded_bytes), seconds,
-             megabytes_per_second(totals.all.source_bytes, seconds), receipt_text(result.receipt));
+             human_bytes(report.result.uploaded_bytes), report.seconds,
+             megabytes_per_second(totals.all.source_bytes, report.seconds),
+             receipt_text(report.result.receipt));
   if (!arguments.alias.empty())
     fmt::print("{}@{} is version {} now\n", version.model, arguments.alias, version.version);
   if (arguments.tensors) {
@@ -174,22 +181,24 @@ Status import_model(const Context& context, const ImportArguments& arguments) {
   BALLAST_TRY(client::Client client, context.connect());
   if (!arguments.base.empty()) BALLAST_TRY_STATUS(find_base(client, arguments, options));
 
+  ImportReport report;
+  if (options.base) report.base = fmt::format("{}@{}", options.base->model, options.base->version);
   const Stopwatch stopwatch;
-  BALLAST_TRY(const client::PublishResult result,
+  BALLAST_TRY(report.result,
               client.publish(arguments.model, sources_of(file, arguments.section), options));
   options.progress = nullptr;  // wipes the bar
-  const double seconds = stopwatch.seconds();
+  report.seconds = stopwatch.seconds();
   if (!arguments.alias.empty()) {
-    auto moved =
-        client.set_alias(arguments.model, arguments.alias, result.version.version, std::nullopt);
+    const uint64_t version = report.result.version.version;
+    auto moved = client.set_alias(arguments.model, arguments.alias, version, std::nullopt);
     if (!moved)
       return fail_within(std::move(moved).error(), "{}@{} is stored, but the alias '{}' is not set",
-                         arguments.model, result.version.version, arguments.alias);
+                         arguments.model, version, arguments.alias);
   }
   if (context.json)
-    print_json(import_json(result, arguments, seconds));
+    print_json(import_json(report, arguments));
   else
-    print_import(result, arguments, seconds);
+    print_import(report, arguments);
   return {};
 }
 

@@ -338,7 +338,8 @@ class Client {
   // Uploads what the cluster lacks and commits the version as a whole: before the reply nobody sees
   // any of it. Survives a failover: it goes on as long as something moves at least once in
   // Options::deadline. Errors: kConflict (expect_latest), kInvalidArgument (two tensors of one
-  // section and name, a name that is not allowed), the source's own.
+  // section and name, a name that is not allowed, and, before anything is read or uploaded, a
+  // tensor that can't be stored as the policy says), the source's own.
   Result<PublishResult> publish(const std::string& model, const std::vector<TensorSource>& tensors,
                                 const PublishOptions& options);
   // The manifest of MODEL, MODEL@3 or MODEL@alias.

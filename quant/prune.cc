@@ -317,12 +317,25 @@ PrunePlanner::PrunePlanner(PrunePlanner&&) noexcept = default;
 PrunePlanner& PrunePlanner::operator=(PrunePlanner&&) noexcept = default;
 PrunePlanner::~PrunePlanner() = default;
 
-Result<PrunePlanner> PrunePlanner::create(PruneSpec spec, DType dtype,
-                                          std::span<const uint64_t> shape) {
+Status check_prune(PruneSpec spec, DType dtype, std::span<const uint64_t> shape) {
   if (!dtype_is_codable(dtype)) {
     return fail(Errc::kInvalidArgument, "pruning {} is for F32, F16 and BF16, not {}",
                 prune_name(spec), dtype_name(dtype));
   }
+  BALLAST_TRY_STATUS(count_values(shape));
+  if (!prune_is_structured(spec)) return {};
+  BALLAST_TRY(const size_t axis, prune_axis(spec, shape.size()));
+  if (shape[axis] <= kPrunedExtentMax) return {};
+  return fail(
+      Errc::kInvalidArgument,
+      "pruning {} takes slices out of an axis of at most {}, not {}; prune it along another "
+      "axis, or not at all",
+      prune_name(spec), kPrunedExtentMax, shape[axis]);
+}
+
+Result<PrunePlanner> PrunePlanner::create(PruneSpec spec, DType dtype,
+                                          std::span<const uint64_t> shape) {
+  BALLAST_TRY_STATUS(check_prune(spec, dtype, shape));
   auto state = std::make_unique<State>();
   PrunePlan& plan = state->plan;
   BALLAST_TRY(plan.values_, count_values(shape));
@@ -332,13 +345,7 @@ Result<PrunePlanner> PrunePlanner::create(PruneSpec spec, DType dtype,
   plan.row_values_ = shape.size() < 2 || plan.values_ == 0 ? plan.values_ : plan.values_ / shape[0];
   if (prune_is_structured(spec)) {
     BALLAST_TRY(state->axis, prune_axis(spec, shape.size()));
-    const uint64_t extent = shape[state->axis];
-    if (extent > kPrunedExtentMax) {
-      return fail(Errc::kInvalidArgument,
-                  "pruning {} takes slices out of an axis of at most {}, not {}", prune_name(spec),
-                  kPrunedExtentMax, extent);
-    }
-    state->removed = share_of(spec, extent);
+    state->removed = share_of(spec, shape[state->axis]);
     state->energies.emplace(dtype, shape, state->axis);
     state->wants_pass = plan.values_ > 0 && state->removed > 0;
   } else if (spec.kind == PruneKind::kMagnitude) {

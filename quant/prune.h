@@ -66,6 +66,10 @@ bool prune_is_structured(PruneSpec spec);
 // Errors: kInvalidArgument if the rank is too low. REQUIRES: prune_is_structured(spec).
 Result<size_t> prune_axis(PruneSpec spec, size_t rank);
 
+// Error kInvalidArgument if a tensor of this dtype and shape can't be pruned so: it has no floats,
+// too low a rank, or more than kPrunedExtentMax slices along the axis.
+Status check_prune(PruneSpec spec, DType dtype, std::span<const uint64_t> shape);
+
 // What apply() set to 0.
 struct PruneCounts {
   uint64_t removed = 0;     // zeros that were there among them
@@ -116,7 +120,7 @@ class PrunePlan {
 //   const PrunePlan plan = std::move(*planner).finish();
 class PrunePlanner {
  public:
-  // Errors: kInvalidArgument if a tensor of this dtype and shape can't be pruned so.
+  // Errors: those of check_prune().
   static Result<PrunePlanner> create(PruneSpec spec, DType dtype, std::span<const uint64_t> shape);
   PrunePlanner(PrunePlanner&&) noexcept;
   PrunePlanner& operator=(PrunePlanner&&) noexcept;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -248,6 +249,47 @@ TEST_P(WholeSlices, are_gone_from_the_small_tensor_and_zeros_in_the_whole) {
 }
 INSTANTIATE_TEST_SUITE_P(Axes, WholeSlices,
                          ::testing::Values("rows:0.4", "columns:0.4", "channels:0.9"));
+
+// A version of many tensors, one of which can't be stored as the policy says: nobody should wait
+// for the upload of the others to learn that.
+TEST(Publish, says_which_tensor_it_can_not_store_before_it_reads_any) {
+  RunningCluster cluster;
+  Client client = cluster.connect();
+  std::atomic<int> reads = 0;
+  const auto source = [&](std::string name, DType dtype, std::vector<uint64_t> shape) {
+    return client::TensorSource{.name = std::move(name),
+                                .dtype = dtype,
+                                .shape = std::move(shape),
+                                .read = [&](uint64_t, std::span<std::byte> out) -> Status {
+                                  ++reads;
+                                  std::ranges::fill(out, std::byte{});
+                                  return {};
+                                }};
+  };
+  const std::vector<client::TensorSource> tensors = {source("a", DType::kF32, {64, 64}),
+                                                     source("embedding", DType::kF32, {262'145, 1}),
+                                                     source("steps", DType::kI64, {3, 3})};
+  const auto publish = [&](const client::Encoding& encoding) {
+    return client.publish("m", tensors, {.policy = [&](const client::TensorSource& tensor) {
+                            return tensor.name == "a" ? client::Encoding{} : encoding;
+                          }});
+  };
+  const quant::CodecSpec f32 = quant::exact_codec(DType::kF32);
+  const auto too_long = publish({f32, *quant::parse_prune("rows:0.25")});
+  ASSERT_FALSE(too_long);
+  EXPECT_EQ(too_long.error().code, Errc::kInvalidArgument);
+  EXPECT_EQ(too_long.error().message,
+            "tensor 'embedding': pruning rows:0.25 takes slices out of an axis of at most 262144, "
+            "not 262145; prune it along another axis, or not at all");
+  const auto no_float = publish({f32, {}});
+  ASSERT_FALSE(no_float);
+  EXPECT_EQ(
+      no_float.error().message,
+      "tensor 'steps': codec f32 encodes F32, F16 and BF16, not I64; use raw for this tensor");
+  EXPECT_EQ(reads, 0);
+  EXPECT_TRUE(publish({}));
+  EXPECT_GT(reads, 0) << "or this test can't fail";
+}
 
 // What a step of training changes: some values, and of those the last bits.
 std::vector<float> trained(std::vector<float> values, uint64_t seed) {

@@ -115,6 +115,7 @@ struct StoredPruning {
   PruneSpec spec;
   uint64_t removed = 0;       // values
   double removed_energy = 0;  // sum of x^2 over the finite ones of them
+  uint64_t not_finite = 0;    // NaN and infinities among them
   // If whole slices went out: which stayed, and where they were. Else null.
   std::shared_ptr<const quant::KeptSlices> kept;
 

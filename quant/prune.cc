@@ -196,7 +196,7 @@ class ThresholdSearch {
 class SliceEnergies {
  public:
   SliceEnergies(DType dtype, std::span<const uint64_t> shape, size_t axis)
-      : dtype_(dtype), inner_(1), energy_(shape[axis]) {
+      : dtype_(dtype), inner_(1), energy_(shape[axis]), not_finite_(shape[axis]) {
     for (const uint64_t extent : shape.subspan(axis + 1)) inner_ *= extent;
   }
 
@@ -230,6 +230,16 @@ class SliceEnergies {
     return bitmap;
   }
 
+  // How many NaN and infinities the slices hold that are not in the bitmap.
+  uint64_t not_finite_outside(std::span<const std::byte> bitmap) const {
+    uint64_t count = 0;
+    for (size_t slice = 0; slice < not_finite_.size(); ++slice) {
+      if ((bitmap[slice / 8] >> slice % 8 & std::byte{1}) == std::byte{0})
+        count += not_finite_[slice];
+    }
+    return count;
+  }
+
  private:
   void add_floats(uint64_t first, std::span<const float> values) {
     uint64_t slice = first / inner_ % energy_.size();
@@ -239,6 +249,11 @@ class SliceEnergies {
       double energy = energy_[slice];
       for (const float value : values.first(part)) energy += double{value} * value;
       energy_[slice] = energy;
+      // The sum of finite values is finite, and only one that is not is worth a second look.
+      if (!std::isfinite(energy)) {
+        not_finite_[slice] += static_cast<uint64_t>(std::ranges::count_if(
+            values.first(part), [](float value) { return !std::isfinite(value); }));
+      }
       values = values.subspan(part);
       inside = 0;
       if (++slice == energy_.size()) slice = 0;
@@ -248,6 +263,7 @@ class SliceEnergies {
   DType dtype_;
   uint64_t inner_;
   std::vector<double> energy_;
+  std::vector<uint64_t> not_finite_;  // values
 };
 
 }  // namespace
@@ -383,8 +399,9 @@ PrunePlan PrunePlanner::finish() && {
     state.plan.threshold_ = state.threshold->threshold();
     state.plan.ties_end_ = state.threshold->ties_end();
   } else if (state.energies) {
-    auto kept = KeptSlices::create(state.plan.shape_, state.axis,
-                                   state.energies->keep_all_but(state.removed));
+    const std::vector<std::byte> bitmap = state.energies->keep_all_but(state.removed);
+    state.plan.not_finite_sliced_ = state.energies->not_finite_outside(bitmap);
+    auto kept = KeptSlices::create(state.plan.shape_, state.axis, bitmap);
     BALLAST_CHECK(kept.has_value(), "{}", kept.error().message);
     state.plan.kept_ = std::make_shared<const KeptSlices>(*std::move(kept));
   }

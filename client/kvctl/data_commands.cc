@@ -238,6 +238,7 @@ void print_version(const client::VersionInfo& version,
                                "written",
                                totals.pruned, 100 * totals.removed_share(),
                                decimal(totals.sqnr_db_with_pruning(), 2))});
+  if (totals.not_finite > 0) table.rows.push_back({"not finite", totals.not_finite_text()});
   if (totals.differences > 0)
     table.rows.push_back({"differences", fmt::format("{} tensors", totals.differences)});
   if (version.parent_version != 0)

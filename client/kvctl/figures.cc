@@ -59,6 +59,7 @@ void add_pruning(const StoredTensor& tensor, Table& table) {
       {"pruned", fmt::format("{}: {} of {} values are gone ({:.2f} %)",
                              quant::prune_name(tensor.pruning->spec), totals.removed, totals.values,
                              100 * totals.removed_share())});
+  if (totals.not_finite > 0) table.rows.push_back({"not finite", totals.not_finite_text()});
   if (tensor.pruning->kept) {
     table.rows.push_back({"small shape", shape_text(tensor.small_shape())});
     table.rows.push_back({"kept", shortened(kept_text(tensor))});
@@ -76,10 +77,12 @@ void add_base(const StoredTensor& base, Table& table) {
 }  // namespace
 
 ordered_json pruned_json(const Totals& totals) {
-  return {{"tensors", totals.pruned},
-          {"values", totals.removed},
-          {"share", totals.removed_share()},
-          {"sqnr_db_with_pruning", finite_or_null(totals.sqnr_db_with_pruning())}};
+  ordered_json json = {{"tensors", totals.pruned},
+                       {"values", totals.removed},
+                       {"share", totals.removed_share()},
+                       {"sqnr_db_with_pruning", finite_or_null(totals.sqnr_db_with_pruning())}};
+  if (totals.not_finite > 0) json["not_finite"] = totals.not_finite;
+  return json;
 }
 
 std::string kept_text(const StoredTensor& tensor) {
@@ -125,6 +128,7 @@ void Totals::add(const StoredTensor& tensor) {
   if (!tensor.pruning) return;
   ++pruned;
   removed += tensor.pruning->removed;
+  not_finite += tensor.pruning->not_finite;
 }
 
 double Totals::ratio() const {
@@ -139,6 +143,11 @@ double Totals::bits_per_weight() const {
 
 double Totals::sqnr_db() const { return sqnr_of(error); }
 double Totals::sqnr_db_with_pruning() const { return sqnr_of(error_with_pruning); }
+
+std::string Totals::not_finite_text() const {
+  return fmt::format("{} of the values that are gone {} NaN or infinite", not_finite,
+                     not_finite == 1 ? "was" : "were");
+}
 
 double Totals::removed_share() const {
   return values == 0 ? 0 : static_cast<double>(removed) / static_cast<double>(values);

@@ -29,6 +29,7 @@ struct Totals {
   quant::ErrorSums error_with_pruning;  // likewise, against the tensors as they were written
   uint64_t pruned = 0;                  // tensors
   uint64_t removed = 0;                 // values that pruning took out of them
+  uint64_t not_finite = 0;              // NaN and infinities among those
   uint64_t differences = 0;             // tensors with a base
 
   void add(const client::StoredTensor& tensor);
@@ -37,6 +38,7 @@ struct Totals {
   double sqnr_db() const;          // infinity if nothing was lost
   double removed_share() const;    // of the values
   double sqnr_db_with_pruning() const;
+  std::string not_finite_text() const;  // REQUIRES: not_finite > 0
 };
 struct VersionTotals {
   Totals all;

@@ -135,6 +135,7 @@ void print_import(const ImportReport& report, const ImportArguments& arguments) 
         "file\n",
         100 * totals.all.removed_share(), 100 * totals.matrices.removed_share(),
         decimal(totals.all.sqnr_db_with_pruning(), 2));
+  if (totals.all.not_finite > 0) fmt::print("pruned: {}\n", totals.all.not_finite_text());
   if (!report.base.empty())
     fmt::print("{} of {} tensors are differences to {}\n", totals.all.differences,
                totals.all.tensors, report.base);

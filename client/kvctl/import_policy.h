@@ -13,11 +13,15 @@ std::string codec_or_default(const std::string& codec, std::optional<client::Pru
                              const std::string& otherwise);
 
 // `codec`: one that quantizes (int4 and its like): matrices get it, other floats f16. Any other:
-// every float gets it. "exact": nothing changes (without `prune` an empty policy).
-// Only matrices are pruned.
+// every float gets it. "exact": every tensor stays as it is. Only matrices are pruned.
 // Errors: kInvalidArgument.
 Result<client::EncodingPolicy> import_policy(const std::string& codec,
                                              std::optional<client::PruneSpec> prune);
+
+// Every float gets `codec` and is pruned, of whatever rank it is: for tensors that were named.
+// Errors: kInvalidArgument.
+Result<client::EncodingPolicy> rule_policy(const std::string& codec,
+                                           std::optional<client::PruneSpec> prune);
 
 // f16 ends at 65504, and an overflow would turn a bias or a running variance into infinity. The
 // policy that this returns reads each tensor of fewer than two dimensions that `policy` gives to

@@ -351,9 +351,11 @@ TEST(ImportPolicy, vector_beyond_f16_stays_f32) {
   EXPECT_EQ(policy(matrix), quant::exact_codec(DType::kF16));
 }
 
-TEST(ImportPolicy, exact_is_no_policy) {
-  EXPECT_FALSE(static_cast<bool>(*import_policy("exact", {})));
-  EXPECT_TRUE(static_cast<bool>(*import_policy("int4:group=16", {})));
+TEST(ImportPolicy, exact_keeps_each_dtype) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI64})
+    EXPECT_EQ((*import_policy("exact", {}))({.dtype = dtype, .shape = {2, 2}}).codec,
+              quant::exact_codec(dtype));
+  EXPECT_TRUE(import_policy("int4:group=16", {}).has_value());
   EXPECT_FALSE(import_policy("raw", {}).has_value());
   EXPECT_FALSE(import_policy("bogus", {}).has_value());
 }

@@ -305,7 +305,7 @@ struct Structured {
   size_t axis;
   Shape shape;
 };
-const std::vector<Structured> structured_cases{
+const std::vector<Structured> kStructuredCases{
     {"rows:0.25", 0, {40, 30}},        {"rows:0.5", 0, {7}},
     {"rows:0.9", 0, {10, 3, 5}},       {"rows:0.999999", 0, {1, 8}},
     {"columns:0.25", 1, {40, 30}},     {"columns:0.5", 0, {999}},
@@ -318,7 +318,7 @@ TEST(Prune, slices_are_taken_out_as_by_sorting) {
   uint64_t not_finite_sliced = 0;
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     const size_t width = dtype_bytes(dtype);
-    for (const auto& [text, axis, shape] : structured_cases) {
+    for (const auto& [text, axis, shape] : kStructuredCases) {
       const bool special = ++seed % 2 == 0;
       const ByteVector values = narrowed(
           special ? awkward_values(count_of(shape), seed) : normal_values(count_of(shape), seed),
@@ -367,7 +367,7 @@ TEST(Prune, slices_are_taken_out_as_by_sorting) {
 
 TEST(Prune, spreading_gives_the_original_with_zeros) {
   uint64_t seed = 200;
-  for (const auto& [text, axis, shape] : structured_cases) {
+  for (const auto& [text, axis, shape] : kStructuredCases) {
     const std::vector<float> values = normal_values(count_of(shape), ++seed);
     const auto positions = kept_positions(prune(text), shape, axis, values);
     const ByteVector bytes = narrowed(values, DType::kF32);

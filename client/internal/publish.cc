@@ -44,6 +44,14 @@ Result<std::vector<size_t>> manifest_order(const std::vector<TensorSource>& tens
   return order;
 }
 
+Status check_metadata(const std::map<std::string, std::string>& metadata) {
+  size_t bytes = 0;
+  for (const auto& [key, value] : metadata) bytes += key.size() + value.size();
+  if (bytes <= limits::kMetadataBytesMax) return {};
+  return fail(Errc::kInvalidArgument, "{} bytes of metadata; the limit is {}", bytes,
+              limits::kMetadataBytesMax);
+}
+
 Status check_encoding(const Encoding& encoding, const TensorSource& tensor) {
   BALLAST_TRY_STATUS(quant::check_codec(encoding.codec, tensor.dtype));
   if (!encoding.prune) return {};
@@ -61,6 +69,7 @@ class Publication {
   Result<PublishResult> run() {
     BALLAST_TRY_STATUS(check_model(model_));
     BALLAST_TRY(order_, manifest_order(tensors_));
+    BALLAST_TRY_STATUS(check_metadata(options_.metadata));
     BALLAST_TRY_STATUS(plan());
     for (int attempt = 1;; ++attempt) {
       BALLAST_TRY(const BlockId root, upload());
@@ -124,16 +133,11 @@ class Publication {
     pb::Manifest manifest;
     manifest.set_model(model_);
     manifest.set_parent_version(version_.parent_version);
-    size_t metadata_bytes = 0;
     for (const auto& [key, value] : version_.metadata) {
-      metadata_bytes += key.size() + value.size();
       pb::Metadata& entry = *manifest.add_metadata();
       entry.set_key(key);
       entry.set_value(value);
     }
-    if (metadata_bytes > limits::kMetadataBytesMax)
-      return fail(Errc::kInvalidArgument, "{} bytes of metadata; the limit is {}", metadata_bytes,
-                  limits::kMetadataBytesMax);
     manifest.set_tensors(version_.tensors.size());
     manifest.set_values(version_.values);
     manifest.set_source_bytes(version_.source_bytes);

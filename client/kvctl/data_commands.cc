@@ -234,10 +234,9 @@ void print_version(const client::VersionInfo& version,
        totals.error.noise_energy == 0 ? "stored exactly" : decimal(totals.sqnr_db(), 2) + " dB"}};
   if (totals.pruned > 0)
     table.rows.push_back(
-        {"pruned", fmt::format("{} tensors, {:.2f} % of all values; SQNR {} dB against what was "
-                               "written",
-                               totals.pruned, 100 * totals.removed_share(),
-                               decimal(totals.sqnr_db_with_pruning(), 2))});
+        {"pruned",
+         fmt::format("{} tensors, {:.2f} % of all values; SQNR against what was written: {}",
+                     totals.pruned, 100 * totals.removed_share(), totals.with_pruning_text())});
   if (totals.not_finite > 0) table.rows.push_back({"not finite", totals.not_finite_text()});
   if (totals.differences > 0)
     table.rows.push_back({"differences", fmt::format("{} tensors", totals.differences)});

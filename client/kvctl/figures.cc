@@ -103,6 +103,7 @@ ordered_json finite_or_null(double value) {
 }
 
 std::string decimal(double value, int digits) {
+  if (std::isinf(value) && value < 0) return "-inf";
   return std::isfinite(value) ? fmt::format("{:.{}f}", value, digits) : "-";
 }
 
@@ -143,6 +144,11 @@ double Totals::bits_per_weight() const {
 
 double Totals::sqnr_db() const { return sqnr_of(error); }
 double Totals::sqnr_db_with_pruning() const { return sqnr_of(error_with_pruning); }
+
+std::string Totals::with_pruning_text() const {
+  if (error_with_pruning.noise_energy == 0) return "no error";
+  return decimal(sqnr_db_with_pruning(), 2) + " dB";
+}
 
 std::string Totals::not_finite_text() const {
   return fmt::format("{} of the values that are gone {} NaN or infinite", not_finite,
@@ -229,8 +235,8 @@ Table tensor_properties(const StoredTensor& tensor) {
                             totals.encoded_bytes, totals.ratio())});
   table.rows.push_back({"bits per value", decimal(totals.bits_per_weight(), 3)});
   if (tensor.pruning)
-    table.rows.push_back({"SQNR with pruning", decimal(totals.sqnr_db_with_pruning(), 2) +
-                                                   " dB against the tensor as it was written"});
+    table.rows.push_back({"SQNR with pruning",
+                          totals.with_pruning_text() + " against the tensor as it was written"});
   if (!tensor.error || tensor.error->noise_energy == 0) {
     table.rows.push_back(
         {"error", tensor.pruning ? "none but the pruning" : "none: stored exactly"});

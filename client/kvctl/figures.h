@@ -15,7 +15,8 @@ namespace ballast::kvctl {
 
 // JSON has no infinity and no NaN: null.
 nlohmann::ordered_json finite_or_null(double value);
-std::string decimal(double value, int digits);            // "-" for infinity and NaN
+// "-" for NaN and infinity, which is the SQNR where nothing is lost; "-inf" where all is.
+std::string decimal(double value, int digits);
 std::string shape_text(std::span<const uint64_t> shape);  // "[3, 64]", "[]" for a scalar
 std::string local_time(uint64_t ms_since_1970);           // "2026-01-31 12:00:00"
 
@@ -38,7 +39,8 @@ struct Totals {
   double sqnr_db() const;          // infinity if nothing was lost
   double removed_share() const;    // of the values
   double sqnr_db_with_pruning() const;
-  std::string not_finite_text() const;  // REQUIRES: not_finite > 0
+  std::string with_pruning_text() const;  // its SQNR: "8.65 dB", or "no error"
+  std::string not_finite_text() const;    // REQUIRES: not_finite > 0
 };
 struct VersionTotals {
   Totals all;

@@ -154,11 +154,10 @@ void print_import(const ImportReport& report, const ImportArguments& arguments) 
   table.print();
   if (totals.all.pruned > 0)
     fmt::print(
-        "pruned: {:.2f} % of all values are gone, {:.2f} % of the matrices'; SQNR {} dB against "
-        "the "
-        "file\n",
+        "pruned: {:.2f} % of all values are gone, {:.2f} % of the matrices'; SQNR against the "
+        "file: {}\n",
         100 * totals.all.removed_share(), 100 * totals.matrices.removed_share(),
-        decimal(totals.all.sqnr_db_with_pruning(), 2));
+        totals.all.with_pruning_text());
   if (totals.all.not_finite > 0) fmt::print("pruned: {}\n", totals.all.not_finite_text());
   print_unused(report, arguments);
   if (!report.base.empty())

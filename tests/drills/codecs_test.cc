@@ -250,9 +250,8 @@ TEST_P(WholeSlices, are_gone_from_the_small_tensor_and_zeros_in_the_whole) {
 INSTANTIATE_TEST_SUITE_P(Axes, WholeSlices,
                          ::testing::Values("rows:0.4", "columns:0.4", "channels:0.9"));
 
-// A version of many tensors, one of which can't be stored as the policy says: nobody should wait
-// for the upload of the others to learn that.
-TEST(Publish, says_which_tensor_it_can_not_store_before_it_reads_any) {
+// Nobody should wait for the upload of many tensors to learn that the version can't be stored.
+TEST(Publish, says_what_it_can_not_store_before_it_reads_any_tensor) {
   RunningCluster cluster;
   Client client = cluster.connect();
   std::atomic<int> reads = 0;
@@ -286,6 +285,10 @@ TEST(Publish, says_which_tensor_it_can_not_store_before_it_reads_any) {
   EXPECT_EQ(
       no_float.error().message,
       "tensor 'steps': codec f32 encodes F32, F16 and BF16, not I64; use raw for this tensor");
+  const auto metadata = client.publish(
+      "m", tensors, {.metadata = {{"k", std::string(limits::kMetadataBytesMax, 'v')}}});
+  ASSERT_FALSE(metadata);
+  EXPECT_EQ(metadata.error().message, "1048577 bytes of metadata; the limit is 1048576");
   EXPECT_EQ(reads, 0);
   EXPECT_TRUE(publish({}));
   EXPECT_GT(reads, 0) << "or this test can't fail";

@@ -69,6 +69,12 @@ TEST(Json, has_no_infinity) {
   EXPECT_EQ(decimal(20.126, 2), "20.13");
 }
 
+TEST(Table, an_overflow_does_not_look_like_no_error) {
+  EXPECT_EQ(decimal(-std::numeric_limits<double>::infinity(), 2), "-inf");
+  const Table table{.header = {"SQNR dB"}, .rows = {{"20.13"}, {"-inf"}, {"-"}}};
+  EXPECT_EQ(printed(table), "SQNR dB\n  20.13\n   -inf\n      -\n");
+}
+
 TEST(ProgressBar, is_nothing_without_a_terminal) {
   testing::internal::CaptureStderr();  // a file, whatever the test's own stderr is
   EXPECT_FALSE(static_cast<bool>(progress_bar("import")));

@@ -239,7 +239,8 @@ void print_version(const client::VersionInfo& version,
                      totals.pruned, 100 * totals.removed_share(), totals.with_pruning_text())});
   if (totals.not_finite > 0) table.rows.push_back({"not finite", totals.not_finite_text()});
   if (totals.differences > 0)
-    table.rows.push_back({"differences", fmt::format("{} tensors", totals.differences)});
+    table.rows.push_back(
+        {"differences", fmt::format("{} of {} tensors", totals.differences, totals.tensors)});
   if (version.parent_version != 0)
     table.rows.push_back({"parent", fmt::format("{}", version.parent_version)});
   for (const auto& [key, value] : version.metadata)

@@ -80,6 +80,10 @@ std::string codec_or_default(const std::string& codec, std::optional<client::Pru
   return prune && !quant::prune_is_structured(*prune) ? "sparse4" : otherwise;
 }
 
+std::string default_codec(std::string_view section) {
+  return section == "model" ? "int4" : "lossless";
+}
+
 Result<client::EncodingPolicy> import_policy(const std::string& codec,
                                              std::optional<client::PruneSpec> prune) {
   BALLAST_TRY(const std::optional<quant::CodecSpec> spec, parse_import_codec(codec));

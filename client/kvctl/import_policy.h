@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "client/client.h"
 
@@ -11,6 +12,10 @@ namespace ballast::kvctl {
 // The codec to use where none is given: `otherwise`, but sparse4 for what leaves zeros behind.
 std::string codec_or_default(const std::string& codec, std::optional<client::PruneSpec> prune,
                              const std::string& otherwise);
+
+// What 'otherwise' is for an import into a section: int4 for "model", lossless for optimizer state
+// and all else that is no weights.
+std::string default_codec(std::string_view section);
 
 // `codec`: one that quantizes (int4 and its like): matrices get it, other floats f16. Any other:
 // every float gets it. "exact": every tensor stays as it is. Only matrices are pruned.

@@ -201,7 +201,8 @@ Result<client::EncodingPolicy> choose_policy(const ImportArguments& arguments,
         arguments.base, arguments.policy);
   if (file) return file->policy();
   BALLAST_TRY(const auto prune, parse_prune_option(arguments.prune));
-  const std::string codec = codec_or_default(arguments.codec, prune, "int4");
+  const std::string codec =
+      codec_or_default(arguments.codec, prune, default_codec(arguments.section));
   BALLAST_TRY_STATUS(check_base_option(arguments.base, codec));
   return import_policy(codec, prune);
 }
@@ -213,7 +214,7 @@ Status import_model(const Context& context, const ImportArguments& arguments) {
   BALLAST_TRY(options.ack, client::parse_ack(arguments.ack));
   std::optional<PolicyFile> policy;
   if (!arguments.policy.empty()) {
-    BALLAST_TRY(policy, PolicyFile::load(arguments.policy));
+    BALLAST_TRY(policy, PolicyFile::load(arguments.policy, default_codec(arguments.section)));
   }
   BALLAST_TRY(options.policy, choose_policy(arguments, policy));
   BALLAST_TRY(const SafetensorsFile file, SafetensorsFile::open(arguments.file));
@@ -372,7 +373,8 @@ void add_model_commands(CLI::App& app, Context& context) {
             "--codec", import_arguments.codec,
             "for matrices, other floats f16: int4 (default), int8, ec4, ec4t, sparse4 (default "
             "with --prune 2:4 or magnitude), such as int4:group=16 or ec4:bits=3.5; for all "
-            "floats: lossless, f32, f16, bf16; exact: as they are")
+            "floats: lossless (default in sections other than model), f32, f16, bf16; exact: as "
+            "they are")
           ->type_name("CODEC");
   CLI::Option* prune = add_prune_option(in, import_arguments.prune);
   in.add_option("--policy", import_arguments.policy,

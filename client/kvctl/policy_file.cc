@@ -53,12 +53,13 @@ struct Choice {
 };
 using MakePolicy = Result<EncodingPolicy>(const std::string& codec,
                                           std::optional<client::PruneSpec> prune);
-Result<Choice> read_choice(const toml::table& table, MakePolicy* make) {
+Result<Choice> read_choice(const toml::table& table, const std::string& default_codec,
+                           MakePolicy* make) {
   BALLAST_TRY(const std::string prune_text, read_text(table, "prune"));
   auto prune = parse_prune_option(prune_text);
   if (!prune) return fail_within(std::move(prune).error(), "line {}", line_of(*table.get("prune")));
   BALLAST_TRY(const std::string codec_text, read_text(table, "codec"));
-  const std::string codec = codec_or_default(codec_text, *prune, "int4");
+  const std::string codec = codec_or_default(codec_text, *prune, default_codec);
   auto policy = make(codec, *prune);
   if (!policy)
     return fail_within(std::move(policy).error(), "line {}", line_of(*table.get("codec")));
@@ -96,7 +97,7 @@ struct Rule {
   }
 };
 
-Result<Rule> read_rule(const toml::table& table) {
+Result<Rule> read_rule(const toml::table& table, const std::string& default_codec) {
   static constexpr std::array<std::string_view, 3> kKeys = {"tensors", "codec", "prune"};
   BALLAST_TRY_STATUS(check_keys(table, kKeys, "in a [[rule]]"));
   if (!table.contains("codec") && !table.contains("prune"))
@@ -104,18 +105,18 @@ Result<Rule> read_rule(const toml::table& table) {
                 line_of(table));
   Rule rule;
   BALLAST_TRY(rule.globs, read_globs(table));
-  BALLAST_TRY(rule.choice, read_choice(table, rule_policy));
+  BALLAST_TRY(rule.choice, read_choice(table, default_codec, rule_policy));
   return rule;
 }
 
-Result<std::vector<Rule>> read_rules(const toml::table& file) {
+Result<std::vector<Rule>> read_rules(const toml::table& file, const std::string& default_codec) {
   std::vector<Rule> rules;
   const toml::node* node = file.get("rule");
   if (node == nullptr) return rules;
   if (!node->is_array_of_tables())
     return fail(Errc::kInvalidArgument, "line {}: a rule begins with [[rule]]", line_of(*node));
   for (const toml::node& one : *node->as_array()) {
-    BALLAST_TRY(Rule rule, read_rule(*one.as_table()));
+    BALLAST_TRY(Rule rule, read_rule(*one.as_table(), default_codec));
     rules.push_back(std::move(rule));
   }
   return rules;
@@ -159,7 +160,7 @@ struct PolicyFile::Rules {
   Choice rest;
 };
 
-Result<PolicyFile> PolicyFile::parse(std::string_view text) {
+Result<PolicyFile> PolicyFile::parse(std::string_view text, const std::string& default_codec) {
   static constexpr std::array<std::string_view, 3> kKeys = {"codec", "prune", "rule"};
   toml::table file;
   try {
@@ -170,19 +171,19 @@ Result<PolicyFile> PolicyFile::parse(std::string_view text) {
   }
   BALLAST_TRY_STATUS(check_keys(file, kKeys, "outside of a [[rule]]"));
   auto rules = std::make_shared<Rules>();
-  BALLAST_TRY(rules->rest, read_choice(file, import_policy));
-  BALLAST_TRY(rules->list, read_rules(file));
+  BALLAST_TRY(rules->rest, read_choice(file, default_codec, import_policy));
+  BALLAST_TRY(rules->list, read_rules(file, default_codec));
   return PolicyFile(std::move(rules));
 }
 
-Result<PolicyFile> PolicyFile::load(const std::string& path) {
+Result<PolicyFile> PolicyFile::load(const std::string& path, const std::string& default_codec) {
   BALLAST_TRY(const formats::InputFile file, formats::InputFile::open(path));
   if (file.bytes() > kFileBytesMax)
     return fail(Errc::kInvalidArgument, "'{}' has {} bytes, and a policy at most {}", path,
                 file.bytes(), kFileBytesMax);
   std::string text(file.bytes(), '\0');
   BALLAST_TRY_STATUS(file.read(0, std::as_writable_bytes(std::span(text))));
-  auto policy = parse(text);
+  auto policy = parse(text, default_codec);
   if (!policy) return fail_within(std::move(policy).error(), "{}", path);
   return policy;
 }

@@ -13,9 +13,9 @@
 //
 // The first rule with a glob that matches decides. A glob is matched with the whole name: '*'
 // stands for any characters, dots among them, and '?' for one. A tensor gets the rule's codec
-// whatever its rank, and is pruned only if the rule says so; a rule with a pruning alone has codec
-// int4, or sparse4 where the pruning leaves zeros. Rules are for floats; other tensors stay as they
-// are.
+// whatever its rank, and is pruned only if the rule says so; a rule with a pruning alone has the
+// default codec, or sparse4 where the pruning leaves zeros. Rules are for floats; other tensors
+// stay as they are.
 //
 // What no rule matches gets what 'codec' and 'prune' at the file's top say, which mean what --codec
 // and --prune do and, like them, may be absent. Codecs and prunings are written as there, "exact"
@@ -44,10 +44,11 @@ struct GlobUse {
 
 class PolicyFile {
  public:
-  // Errors: kIo; kInvalidArgument says the line, what is wrong there and what is known.
-  static Result<PolicyFile> load(const std::string& path);
+  // `default_codec`: of what names none, see default_codec() in import_policy.h. Errors: kIo;
+  // kInvalidArgument says the line, what is wrong there and what is known.
+  static Result<PolicyFile> load(const std::string& path, const std::string& default_codec);
   // The same for a file's text.
-  static Result<PolicyFile> parse(std::string_view text);
+  static Result<PolicyFile> parse(std::string_view text, const std::string& default_codec);
 
   client::EncodingPolicy policy() const;  // may outlive the file
   bool has_lossless() const;              // somewhere: what --base is for

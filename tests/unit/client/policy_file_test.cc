@@ -18,6 +18,8 @@ client::TensorSource tensor(std::string name, std::vector<uint64_t> shape = {64,
       }};
 }
 
+Result<PolicyFile> parse(std::string_view text) { return PolicyFile::parse(text, "int4"); }
+
 // "ec4:bits=3.9", "sparse4 2:4".
 std::string encoding_of(const PolicyFile& file, const client::TensorSource& source) {
   const client::Encoding encoding = file.policy()(source);
@@ -61,7 +63,7 @@ TEST(Glob, star_is_any_text_and_question_mark_one_character) {
 }
 
 TEST(PolicyFile, the_first_rule_that_matches_decides) {
-  const auto file = PolicyFile::parse(R"(
+  const auto file = parse(R"(
 codec = "ec4"
 prune = "1:4"
 [[rule]]
@@ -96,20 +98,28 @@ prune = "columns:0.25"
 }
 
 TEST(PolicyFile, without_rules_is_the_default) {
-  const auto file = PolicyFile::parse("# nothing\n");
+  const auto file = parse("# nothing\n");
   ASSERT_TRUE(file) << file.error().message;
   EXPECT_EQ(encoding_of(*file, tensor("w")), "int4");
   EXPECT_EQ(encoding_of(*file, tensor("b", {64})), "f16");
   EXPECT_TRUE(file->uses({}).empty());
 }
 
+TEST(PolicyFile, takes_the_default_codec_where_it_names_none) {
+  const auto file = PolicyFile::parse("[[rule]]\ntensors = 'w'\nprune = 'rows:0.5'\n", "lossless");
+  ASSERT_TRUE(file) << file.error().message;
+  EXPECT_EQ(encoding_of(*file, tensor("w")), "lossless rows:0.5");
+  EXPECT_EQ(encoding_of(*file, tensor("other", {64})), "lossless");
+  EXPECT_TRUE(file->has_lossless());
+}
+
 TEST(PolicyFile, knows_whether_differences_are_of_use) {
-  EXPECT_TRUE(PolicyFile::parse("codec = 'lossless'")->has_lossless());
-  EXPECT_TRUE(PolicyFile::parse("[[rule]]\ntensors = 'a'\ncodec = 'lossless'")->has_lossless());
+  EXPECT_TRUE(parse("codec = 'lossless'")->has_lossless());
+  EXPECT_TRUE(parse("[[rule]]\ntensors = 'a'\ncodec = 'lossless'")->has_lossless());
 }
 
 TEST(PolicyFile, counts_what_its_globs_do) {
-  const auto file = PolicyFile::parse(R"([[rule]]
+  const auto file = parse(R"([[rule]]
 tensors = ["*.w", "b.w"]
 codec = "int8"
 [[rule]]
@@ -163,7 +173,7 @@ TEST(PolicyFile, errors_say_the_line_and_what_is_known) {
            {"rule = \"*\"\n", "line 1: a rule begins with [[rule]]"},
            {"codec = \"int4\"\n[[rule]\n", "line 2: "},
        }) {
-    const auto file = PolicyFile::parse(text);
+    const auto file = parse(text);
     ASSERT_FALSE(file) << text;
     EXPECT_EQ(file.error().code, Errc::kInvalidArgument);
     EXPECT_TRUE(file.error().message.starts_with(error)) << file.error().message;
@@ -172,7 +182,7 @@ TEST(PolicyFile, errors_say_the_line_and_what_is_known) {
 }
 
 TEST(PolicyFile, the_example_is_one) {
-  const auto file = PolicyFile::load(BALLAST_EXAMPLES "/import_policy.toml");
+  const auto file = PolicyFile::load(BALLAST_EXAMPLES "/import_policy.toml", "int4");
   ASSERT_TRUE(file) << file.error().message;
   const std::string layer = "model.layers.12.";
   EXPECT_EQ(encoding_of(*file, tensor(layer + "input_layernorm.weight", {64})), "f32");
@@ -184,11 +194,11 @@ TEST(PolicyFile, the_example_is_one) {
 }
 
 TEST(PolicyFile, a_file_that_is_none_is_named) {
-  const auto missing = PolicyFile::load("/nonexistent/policy.toml");
+  const auto missing = PolicyFile::load("/nonexistent/policy.toml", "int4");
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().code, Errc::kIo);
   EXPECT_NE(missing.error().message.find("/nonexistent/policy.toml"), std::string::npos);
-  const auto model = PolicyFile::load(BALLAST_TEST_DATA "/silero_vad_16k.safetensors");
+  const auto model = PolicyFile::load(BALLAST_TEST_DATA "/silero_vad_16k.safetensors", "int4");
   ASSERT_FALSE(model);
   EXPECT_NE(model.error().message.find("silero_vad_16k.safetensors"), std::string::npos);
 }

@@ -107,6 +107,22 @@ quant::ErrorSums StoredTensor::error_with_pruning() const {
   return sums;
 }
 
+Status check_base(const StoredTensor& base, DType dtype, const std::vector<uint64_t>& shape) {
+  if (base.dtype != dtype || base.shape != shape)
+    return fail(Errc::kInvalidArgument,
+                "a difference needs a base of the same dtype and shape, {} [{}], not {} [{}]",
+                quant::dtype_name(dtype), fmt::join(shape, ", "), quant::dtype_name(base.dtype),
+                fmt::join(base.shape, ", "));
+  if (!quant::codec_is_exact(base.codec, base.dtype))
+    return fail(Errc::kInvalidArgument,
+                "a difference needs a base that is stored exactly, not as {}",
+                quant::codec_name(base.codec));
+  if (base.pruning && base.pruning->kept)
+    return fail(Errc::kInvalidArgument, "a difference needs a whole base, not one that lost {}",
+                quant::prune_name(base.pruning->spec));
+  return {};
+}
+
 size_t StoredTensor::base_depth() const {
   size_t depth = 0;
   for (const StoredTensor* at = base.get(); at != nullptr; at = at->base.get()) ++depth;

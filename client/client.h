@@ -115,6 +115,7 @@ struct StoredPruning {
   PruneSpec spec;
   uint64_t removed = 0;       // values
   double removed_energy = 0;  // sum of x^2 over the finite ones of them
+  uint64_t not_finite = 0;    // NaN and infinities among them
   // If whole slices went out: which stayed, and where they were. Else null.
   std::shared_ptr<const quant::KeptSlices> kept;
 
@@ -161,15 +162,21 @@ struct StoredTensor {
   Result<ValueRange> rows(uint64_t first, uint64_t end, bool small = false) const;
 };
 
+// Whether a tensor of this dtype and shape may be stored as a difference to `base`. Error
+// kInvalidArgument says what is in the way: another dtype or shape, a codec that loses something,
+// or slices that pruning took out of the base.
+Status check_base(const StoredTensor& base, DType dtype, const std::vector<uint64_t>& shape);
+
 // One call's progress, in the tensors' bytes as written. Called on the calling thread.
 using Progress = std::function<void(uint64_t done_bytes, uint64_t total_bytes)>;
 
 struct PutOptions {
   std::optional<CodecSpec> codec;  // default: the tensor's own dtype, exactly
   std::optional<PruneSpec> prune;
-  // With codec lossless: a tensor of the same dtype and shape, from stat() or a version, that this
-  // one is stored as a difference to, block by block where that is smaller. Ignored unless it is
-  // stored exactly and is the top of less than limits::kBaseDepthMax differences itself.
+  // With codec lossless: a tensor, from stat() or a version, that this one is stored as a
+  // difference to, block by block where that is smaller. Ignored unless check_base() takes it, it
+  // is the top of less than limits::kBaseDepthMax differences itself, and `prune` takes no slices
+  // out.
   std::optional<StoredTensor> base;
   Ack ack = Ack::kSync;
   std::optional<uint64_t> expect_revision;  // of the key now; 0: it must not exist
@@ -236,8 +243,8 @@ struct VersionInfo {
 
 struct PublishOptions {
   EncodingPolicy policy;  // default: every tensor exactly
-  // Tensors that get codec lossless and have a counterpart here, of the same section, name, dtype
-  // and shape, are stored as differences to it; see PutOptions::base.
+  // Tensors that get codec lossless and have a counterpart here, of the same section and name, are
+  // stored as differences to it under the conditions of PutOptions::base, and whole otherwise.
   std::optional<VersionInfo> base;
   std::map<std::string, std::string> metadata;
   uint64_t parent_version = 0;
@@ -332,7 +339,8 @@ class Client {
   // Uploads what the cluster lacks and commits the version as a whole: before the reply nobody sees
   // any of it. Survives a failover: it goes on as long as something moves at least once in
   // Options::deadline. Errors: kConflict (expect_latest), kInvalidArgument (two tensors of one
-  // section and name, a name that is not allowed), the source's own.
+  // section and name, a name that is not allowed, and, before anything is read or uploaded, a
+  // tensor that can't be stored as the policy says), the source's own.
   Result<PublishResult> publish(const std::string& model, const std::vector<TensorSource>& tensors,
                                 const PublishOptions& options);
   // The manifest of MODEL, MODEL@3 or MODEL@alias.

@@ -63,13 +63,16 @@ std::vector<ValueRange> sample_ranges(CodecSpec spec, uint64_t total_values) {
   return ranges;
 }
 
+Status check_codec(CodecSpec spec, DType source) {
+  if (spec.id == CodecId::kRaw || dtype_is_codable(source)) return {};
+  return fail(Errc::kInvalidArgument,
+              "codec {} encodes F32, F16 and BF16, not {}; use raw for this tensor",
+              codec_name(spec), dtype_name(source));
+}
+
 Result<std::unique_ptr<TensorEncoder>> TensorEncoder::create(CodecSpec spec, DType source,
                                                              std::span<const std::byte> sample) {
-  if (spec.id != CodecId::kRaw && !dtype_is_codable(source)) {
-    return fail(Errc::kInvalidArgument,
-                "codec {} encodes F32, F16 and BF16, not {}; use raw for this tensor",
-                codec_name(spec), dtype_name(source));
-  }
+  BALLAST_TRY_STATUS(check_codec(spec, source));
   return codec_of(spec.id).make_encoder(spec, source, sample);
 }
 

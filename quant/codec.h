@@ -63,6 +63,8 @@ std::string codec_name(CodecSpec spec);
 // From the numbers of a message or a block. Errors: kCorrupt.
 Result<CodecSpec> codec_from_numbers(uint32_t id, uint32_t group_size, uint32_t millibits = 0,
                                      uint32_t centidb = 0);
+// Error kInvalidArgument if the codec can't encode this dtype.
+Status check_codec(CodecSpec spec, DType source);
 // True if decoding gives back every bit of a tensor of this dtype.
 bool codec_is_exact(CodecSpec spec, DType source);
 // True for the codecs that trade error for size: int4 and its like, which are for matrices.
@@ -85,7 +87,7 @@ class TensorEncoder {
 
   // `sample` holds values of the tensor (in `source` dtype) from which a codebook is learned;
   // sample_ranges() says which. May be empty for codecs that learn nothing.
-  // Errors: kInvalidArgument if the codec can't encode this dtype.
+  // Errors: those of check_codec().
   static Result<std::unique_ptr<TensorEncoder>> create(CodecSpec spec, DType source,
                                                        std::span<const std::byte> sample);
 

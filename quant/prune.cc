@@ -196,7 +196,7 @@ class ThresholdSearch {
 class SliceEnergies {
  public:
   SliceEnergies(DType dtype, std::span<const uint64_t> shape, size_t axis)
-      : dtype_(dtype), inner_(1), energy_(shape[axis]) {
+      : dtype_(dtype), inner_(1), energy_(shape[axis]), not_finite_(shape[axis]) {
     for (const uint64_t extent : shape.subspan(axis + 1)) inner_ *= extent;
   }
 
@@ -230,6 +230,16 @@ class SliceEnergies {
     return bitmap;
   }
 
+  // How many NaN and infinities the slices hold that are not in the bitmap.
+  uint64_t not_finite_outside(std::span<const std::byte> bitmap) const {
+    uint64_t count = 0;
+    for (size_t slice = 0; slice < not_finite_.size(); ++slice) {
+      if ((bitmap[slice / 8] >> slice % 8 & std::byte{1}) == std::byte{0})
+        count += not_finite_[slice];
+    }
+    return count;
+  }
+
  private:
   void add_floats(uint64_t first, std::span<const float> values) {
     uint64_t slice = first / inner_ % energy_.size();
@@ -239,6 +249,11 @@ class SliceEnergies {
       double energy = energy_[slice];
       for (const float value : values.first(part)) energy += double{value} * value;
       energy_[slice] = energy;
+      // The sum of finite values is finite, and only one that is not is worth a second look.
+      if (!std::isfinite(energy)) {
+        not_finite_[slice] += static_cast<uint64_t>(std::ranges::count_if(
+            values.first(part), [](float value) { return !std::isfinite(value); }));
+      }
       values = values.subspan(part);
       inside = 0;
       if (++slice == energy_.size()) slice = 0;
@@ -248,6 +263,7 @@ class SliceEnergies {
   DType dtype_;
   uint64_t inner_;
   std::vector<double> energy_;
+  std::vector<uint64_t> not_finite_;  // values
 };
 
 }  // namespace
@@ -317,12 +333,25 @@ PrunePlanner::PrunePlanner(PrunePlanner&&) noexcept = default;
 PrunePlanner& PrunePlanner::operator=(PrunePlanner&&) noexcept = default;
 PrunePlanner::~PrunePlanner() = default;
 
-Result<PrunePlanner> PrunePlanner::create(PruneSpec spec, DType dtype,
-                                          std::span<const uint64_t> shape) {
+Status check_prune(PruneSpec spec, DType dtype, std::span<const uint64_t> shape) {
   if (!dtype_is_codable(dtype)) {
     return fail(Errc::kInvalidArgument, "pruning {} is for F32, F16 and BF16, not {}",
                 prune_name(spec), dtype_name(dtype));
   }
+  BALLAST_TRY_STATUS(count_values(shape));
+  if (!prune_is_structured(spec)) return {};
+  BALLAST_TRY(const size_t axis, prune_axis(spec, shape.size()));
+  if (shape[axis] <= kPrunedExtentMax) return {};
+  return fail(
+      Errc::kInvalidArgument,
+      "pruning {} takes slices out of an axis of at most {}, not {}; prune it along another "
+      "axis, or not at all",
+      prune_name(spec), kPrunedExtentMax, shape[axis]);
+}
+
+Result<PrunePlanner> PrunePlanner::create(PruneSpec spec, DType dtype,
+                                          std::span<const uint64_t> shape) {
+  BALLAST_TRY_STATUS(check_prune(spec, dtype, shape));
   auto state = std::make_unique<State>();
   PrunePlan& plan = state->plan;
   BALLAST_TRY(plan.values_, count_values(shape));
@@ -332,13 +361,7 @@ Result<PrunePlanner> PrunePlanner::create(PruneSpec spec, DType dtype,
   plan.row_values_ = shape.size() < 2 || plan.values_ == 0 ? plan.values_ : plan.values_ / shape[0];
   if (prune_is_structured(spec)) {
     BALLAST_TRY(state->axis, prune_axis(spec, shape.size()));
-    const uint64_t extent = shape[state->axis];
-    if (extent > kPrunedExtentMax) {
-      return fail(Errc::kInvalidArgument,
-                  "pruning {} takes slices out of an axis of at most {}, not {}", prune_name(spec),
-                  kPrunedExtentMax, extent);
-    }
-    state->removed = share_of(spec, extent);
+    state->removed = share_of(spec, shape[state->axis]);
     state->energies.emplace(dtype, shape, state->axis);
     state->wants_pass = plan.values_ > 0 && state->removed > 0;
   } else if (spec.kind == PruneKind::kMagnitude) {
@@ -376,8 +399,9 @@ PrunePlan PrunePlanner::finish() && {
     state.plan.threshold_ = state.threshold->threshold();
     state.plan.ties_end_ = state.threshold->ties_end();
   } else if (state.energies) {
-    auto kept = KeptSlices::create(state.plan.shape_, state.axis,
-                                   state.energies->keep_all_but(state.removed));
+    const std::vector<std::byte> bitmap = state.energies->keep_all_but(state.removed);
+    state.plan.not_finite_sliced_ = state.energies->not_finite_outside(bitmap);
+    auto kept = KeptSlices::create(state.plan.shape_, state.axis, bitmap);
     BALLAST_CHECK(kept.has_value(), "{}", kept.error().message);
     state.plan.kept_ = std::make_shared<const KeptSlices>(*std::move(kept));
   }

@@ -12,7 +12,7 @@
 //
 // A share of n is floor(share x n), so one slice always stays. Of equals the earlier goes first.
 // What becomes 0 becomes +0. NaN, and then infinities, count as larger than every number: they go
-// only where the share leaves no other choice, and apply() counts them.
+// only where the share leaves no other choice, and are counted.
 //
 // A tensor need not fit into memory: a planner sees its values in order, as often as it wants, and
 // the plan is applied to any part of it. Plans are the same on every machine and for every way to
@@ -66,6 +66,10 @@ bool prune_is_structured(PruneSpec spec);
 // Errors: kInvalidArgument if the rank is too low. REQUIRES: prune_is_structured(spec).
 Result<size_t> prune_axis(PruneSpec spec, size_t rank);
 
+// Error kInvalidArgument if a tensor of this dtype and shape can't be pruned so: it has no floats,
+// too low a rank, or more than kPrunedExtentMax slices along the axis.
+Status check_prune(PruneSpec spec, DType dtype, std::span<const uint64_t> shape);
+
 // What apply() set to 0.
 struct PruneCounts {
   uint64_t removed = 0;     // zeros that were there among them
@@ -87,6 +91,10 @@ class PrunePlan {
   // For structured specs, else nothing. They are pruned by gathering what these say.
   const KeptSlices* kept() const { return kept_.get(); }
 
+  // How many NaN and infinities go out with the slices. 0 unless the spec is structured: apply()
+  // counts what it sets to 0.
+  uint64_t not_finite_sliced() const { return not_finite_sliced_; }
+
   // The range to hand to apply() in order to have the values [first, first + count): a little more
   // on both sides where a group of n:m reaches out of it, else just these.
   // REQUIRES: they lie in the tensor.
@@ -107,6 +115,7 @@ class PrunePlan {
   uint32_t threshold_ = 0;
   uint64_t ties_end_ = 0;
   std::shared_ptr<const KeptSlices> kept_;
+  uint64_t not_finite_sliced_ = 0;
 };
 
 //   auto planner = PrunePlanner::create(spec, dtype, shape);
@@ -116,7 +125,7 @@ class PrunePlan {
 //   const PrunePlan plan = std::move(*planner).finish();
 class PrunePlanner {
  public:
-  // Errors: kInvalidArgument if a tensor of this dtype and shape can't be pruned so.
+  // Errors: those of check_prune().
   static Result<PrunePlanner> create(PruneSpec spec, DType dtype, std::span<const uint64_t> shape);
   PrunePlanner(PrunePlanner&&) noexcept;
   PrunePlanner& operator=(PrunePlanner&&) noexcept;

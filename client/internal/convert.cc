@@ -90,6 +90,7 @@ pb::Pruning to_wire(const StoredPruning& pruning, const std::vector<uint64_t>& s
   wire.set_m(pruning.spec.m);
   wire.set_removed(pruning.removed);
   wire.set_removed_energy(pruning.removed_energy);
+  wire.set_not_finite(pruning.not_finite);
   if (!pruning.kept) return wire;
   wire.set_kept(std::string(as_text(pruning.kept->bitmap())));
   wire.set_extent(shape.at(quant::prune_axis(pruning.spec, shape.size()).value()));
@@ -150,6 +151,7 @@ Status read_pruning(const pb::Pruning& wire, StoredTensor& tensor) {
   tensor.pruning = {.spec = spec,
                     .removed = wire.removed(),
                     .removed_energy = wire.removed_energy(),
+                    .not_finite = wire.not_finite(),
                     .kept = nullptr};
   if (!quant::prune_is_structured(spec)) return {};
   BALLAST_TRY(const size_t axis, quant::prune_axis(spec, small.size()));

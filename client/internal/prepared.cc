@@ -19,21 +19,41 @@ uint64_t product(std::span<const uint64_t> shape) {
   return values;
 }
 
-// Sum of x^2 over the finite values for which `counts(i)`.
-template <class Counts>
-double energy_of(DType dtype, std::span<const std::byte> bytes, const Counts& counts) {
+// Calls add(i, value) for each value.
+template <class Add>
+void for_each_value(DType dtype, std::span<const std::byte> bytes, const Add& add) {
   const size_t width = quant::dtype_bytes(dtype);
   std::array<float, quant::kPieceValues> piece;
-  double energy = 0;
   for (size_t at = 0; at < bytes.size() / width; at += piece.size()) {
     const size_t count = std::min(piece.size(), bytes.size() / width - at);
     quant::load_f32(dtype, bytes.data() + at * width, count, piece.data());
-    for (size_t i = 0; i < count; ++i) {
-      const auto value = static_cast<double>(piece[i]);
-      if (std::isfinite(value) && counts(at + i)) energy += value * value;
-    }
+    for (size_t i = 0; i < count; ++i) add(at + i, static_cast<double>(piece[i]));
   }
+}
+
+// Sum of x^2 over the finite values.
+double energy_of(DType dtype, std::span<const std::byte> bytes) {
+  double energy = 0;
+  for_each_value(dtype, bytes, [&](size_t, double value) {
+    if (std::isfinite(value)) energy += value * value;
+  });
   return energy;
+}
+
+// What differs from what was there before.
+Zeroed difference(DType dtype, std::span<const std::byte> before,
+                  std::span<const std::byte> after) {
+  const size_t width = quant::dtype_bytes(dtype);
+  Zeroed zeroed;
+  for_each_value(dtype, before, [&](size_t i, double value) {
+    const size_t at = i * width;
+    if (std::ranges::equal(before.subspan(at, width), after.subspan(at, width))) return;
+    if (std::isfinite(value))
+      zeroed.energy += value * value;
+    else
+      ++zeroed.not_finite;
+  });
+  return zeroed;
 }
 
 // How many values n:m takes out; see docs/formats/pruning.md.
@@ -77,7 +97,7 @@ Status Prepared::plan(PruneSpec prune) {
       const auto out = std::span(piece).first(std::min(kPlanValues, values_ - first) * width);
       BALLAST_TRY_STATUS(source_.read(first * width, out));
       planner.add(out);
-      if (structured) energy_ += energy_of(source_.dtype, out, [](size_t) { return true; });
+      if (structured) energy_ += energy_of(source_.dtype, out);
     }
   }
   plan_ = std::move(planner).finish();
@@ -87,10 +107,10 @@ Status Prepared::plan(PruneSpec prune) {
   return {};
 }
 
-Status Prepared::read(uint64_t first, std::span<std::byte> out, double* removed_energy) const {
+Status Prepared::read(uint64_t first, std::span<std::byte> out, Zeroed* zeroed) const {
   if (out.empty()) return {};
   if (kept_) return read_gathered(first, out);
-  if (plan_) return read_zeroed(first, out, removed_energy);
+  if (plan_) return read_zeroed(first, out, zeroed);
   return source_.read(first * quant::dtype_bytes(source_.dtype), out);
 }
 
@@ -115,8 +135,7 @@ Status Prepared::read_gathered(uint64_t first, std::span<std::byte> out) const {
   return {};
 }
 
-Status Prepared::read_zeroed(uint64_t first, std::span<std::byte> out,
-                             double* removed_energy) const {
+Status Prepared::read_zeroed(uint64_t first, std::span<std::byte> out, Zeroed* zeroed) const {
   const size_t width = quant::dtype_bytes(source_.dtype);
   std::vector<std::byte> before;
   std::vector<std::byte> after;
@@ -130,26 +149,23 @@ Status Prepared::read_zeroed(uint64_t first, std::span<std::byte> out,
     const size_t skipped = (first - window.first) * width;
     const auto wanted = std::span(after).subspan(skipped, count * width);
     std::ranges::copy(wanted, out.begin());
-    if (removed_energy != nullptr) {
-      const auto given = std::span(before).subspan(skipped, count * width);
-      *removed_energy += energy_of(source_.dtype, given, [&](size_t i) {
-        return !std::ranges::equal(given.subspan(i * width, width),
-                                   wanted.subspan(i * width, width));
-      });
-    }
+    if (zeroed != nullptr)
+      *zeroed +=
+          difference(source_.dtype, std::span(before).subspan(skipped, count * width), wanted);
     out = out.subspan(count * width);
     first += count;
   }
   return {};
 }
 
-std::optional<StoredPruning> Prepared::pruning(double zeroed_energy, double kept_energy) const {
+std::optional<StoredPruning> Prepared::pruning(const Zeroed& zeroed, double kept_energy) const {
   if (!plan_) return {};
   // A difference of sums that were rounded apart: it may fall short of 0 by a hair.
-  const double removed = kept_ ? std::max(0.0, energy_ - kept_energy) : zeroed_energy;
+  const double removed = kept_ ? std::max(0.0, energy_ - kept_energy) : zeroed.energy;
   return StoredPruning{.spec = plan_->spec(),
                        .removed = removed_of(plan_->spec(), source_.shape, values_),
                        .removed_energy = removed,
+                       .not_finite = kept_ ? plan_->not_finite_sliced() : zeroed.not_finite,
                        .kept = kept_};
 }
 

@@ -7,6 +7,18 @@
 
 namespace ballast::client {
 
+// What was set to 0 of some values.
+struct Zeroed {
+  double energy = 0;  // sum of x^2 over the finite ones
+  uint64_t not_finite = 0;
+
+  Zeroed& operator+=(const Zeroed& other) {
+    energy += other.energy;
+    not_finite += other.not_finite;
+    return *this;
+  }
+};
+
 // Immutable: may be used from several threads at once. Refers to the source, which outlives it.
 class Prepared {
  public:
@@ -18,19 +30,19 @@ class Prepared {
   DType dtype() const { return source_.dtype; }
   // What is encoded has this many values.
   uint64_t values() const { return values_; }
-  // Reads the values from `first` on, as many as `out` has room for. Adds to `removed_energy`, if
-  // that is given, the x^2 of what was set to 0 there.
-  Status read(uint64_t first, std::span<std::byte> out, double* removed_energy = nullptr) const;
+  // Reads the values from `first` on, as many as `out` has room for. Adds to `zeroed`, if that is
+  // given, what was set to 0 there.
+  Status read(uint64_t first, std::span<std::byte> out, Zeroed* zeroed = nullptr) const;
 
-  // What to say of the pruning. `zeroed_energy`: what read() gave for all values. `kept_energy`:
-  // the sum of x^2 of the values that read() gave.
-  std::optional<StoredPruning> pruning(double zeroed_energy, double kept_energy) const;
+  // What to say of the pruning. `zeroed`: what read() gave for all values. `kept_energy`: the sum
+  // of x^2 of the values that read() gave.
+  std::optional<StoredPruning> pruning(const Zeroed& zeroed, double kept_energy) const;
 
  private:
   explicit Prepared(const TensorSource& source) : source_(source) {}
   Status plan(PruneSpec prune);
   Status read_gathered(uint64_t first, std::span<std::byte> out) const;
-  Status read_zeroed(uint64_t first, std::span<std::byte> out, double* removed_energy) const;
+  Status read_zeroed(uint64_t first, std::span<std::byte> out, Zeroed* zeroed) const;
 
   const TensorSource& source_;
   uint64_t values_ = 0;

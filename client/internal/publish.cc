@@ -44,6 +44,20 @@ Result<std::vector<size_t>> manifest_order(const std::vector<TensorSource>& tens
   return order;
 }
 
+Status check_metadata(const std::map<std::string, std::string>& metadata) {
+  size_t bytes = 0;
+  for (const auto& [key, value] : metadata) bytes += key.size() + value.size();
+  if (bytes <= limits::kMetadataBytesMax) return {};
+  return fail(Errc::kInvalidArgument, "{} bytes of metadata; the limit is {}", bytes,
+              limits::kMetadataBytesMax);
+}
+
+Status check_encoding(const Encoding& encoding, const TensorSource& tensor) {
+  BALLAST_TRY_STATUS(quant::check_codec(encoding.codec, tensor.dtype));
+  if (!encoding.prune) return {};
+  return quant::check_prune(*encoding.prune, tensor.dtype, tensor.shape);
+}
+
 class Publication {
  public:
   Publication(Engine& engine, const std::string& model, const std::vector<TensorSource>& tensors,
@@ -55,6 +69,8 @@ class Publication {
   Result<PublishResult> run() {
     BALLAST_TRY_STATUS(check_model(model_));
     BALLAST_TRY(order_, manifest_order(tensors_));
+    BALLAST_TRY_STATUS(check_metadata(options_.metadata));
+    BALLAST_TRY_STATUS(plan());
     for (int attempt = 1;; ++attempt) {
       BALLAST_TRY(const BlockId root, upload());
       auto reply = commit(root);
@@ -65,6 +81,20 @@ class Publication {
   }
 
  private:
+  // What becomes of each tensor. A version is stored whole or not at all, so a tensor that can't be
+  // stored as the policy says is met here, before hours of uploading the others.
+  Status plan() {
+    for (const size_t position : order_) {
+      const TensorSource& source = tensors_[position];
+      const Encoding exact{.codec = quant::exact_codec(source.dtype), .prune = {}};
+      const Encoding encoding = options_.policy ? options_.policy(source) : exact;
+      if (Status can = check_encoding(encoding, source); !can)
+        return fail_within(std::move(can).error(), "tensor '{}'", source.name);
+      items_.push_back({.source = &source, .encoding = encoding, .base = counterpart(source)});
+    }
+    return {};
+  }
+
   Result<BlockId> upload() {
     version_ = {
         .model = model_, .parent_version = options_.parent_version, .metadata = options_.metadata};
@@ -76,15 +106,7 @@ class Publication {
                                   if (options_.progress)
                                     options_.progress(done_bytes, total_bytes_);
                                 }});
-    std::vector<UploadItem> items;
-    for (const size_t position : order_) {
-      const TensorSource& source = tensors_[position];
-      const Encoding exact{.codec = quant::exact_codec(source.dtype), .prune = {}};
-      items.push_back({.source = &source,
-                       .encoding = options_.policy ? options_.policy(source) : exact,
-                       .base = counterpart(source)});
-    }
-    BALLAST_TRY(std::vector<StoredTensor> stored, uploader.upload(items));
+    BALLAST_TRY(std::vector<StoredTensor> stored, uploader.upload(items_));
     for (StoredTensor& tensor : stored) add(std::move(tensor));
     BALLAST_TRY(const BlockId root, upload_manifest(uploader));
     uploaded_bytes_ += uploader.uploaded_bytes();
@@ -111,16 +133,11 @@ class Publication {
     pb::Manifest manifest;
     manifest.set_model(model_);
     manifest.set_parent_version(version_.parent_version);
-    size_t metadata_bytes = 0;
     for (const auto& [key, value] : version_.metadata) {
-      metadata_bytes += key.size() + value.size();
       pb::Metadata& entry = *manifest.add_metadata();
       entry.set_key(key);
       entry.set_value(value);
     }
-    if (metadata_bytes > limits::kMetadataBytesMax)
-      return fail(Errc::kInvalidArgument, "{} bytes of metadata; the limit is {}", metadata_bytes,
-                  limits::kMetadataBytesMax);
     manifest.set_tensors(version_.tensors.size());
     manifest.set_values(version_.values);
     manifest.set_source_bytes(version_.source_bytes);
@@ -185,6 +202,7 @@ class Publication {
   const std::vector<TensorSource>& tensors_;
   const PublishOptions& options_;
   std::vector<size_t> order_;
+  std::vector<UploadItem> items_;
   VersionInfo version_;
   uint64_t total_bytes_ = 0;
   uint64_t uploaded_bytes_ = 0;

@@ -25,7 +25,7 @@ struct EncodedPart {
   Engine::StagedBlock block;
   quant::ErrorSums error;
   uint64_t source_bytes = 0;
-  double removed_energy = 0;
+  Zeroed zeroed;
   bool difference = false;
 };
 
@@ -56,9 +56,7 @@ bool suits(const StoredTensor* base, const UploadItem& item) {
   if (base == nullptr || item.encoding.codec.id != quant::CodecId::kLossless) return false;
   // Small tensors would need the same slices.
   if (item.encoding.prune && quant::prune_is_structured(*item.encoding.prune)) return false;
-  if (base->pruning && base->pruning->kept) return false;
-  return base->dtype == item.source->dtype && base->shape == item.source->shape &&
-         quant::codec_is_exact(base->codec, base->dtype) &&
+  return check_base(*base, item.source->dtype, item.source->shape) &&
          base->base_depth() < limits::kBaseDepthMax;
 }
 
@@ -82,7 +80,7 @@ Result<EncodedPart> encode(const Prepared& source, const EncoderResult& encoder,
   if (!encoder) return std::unexpected(encoder.error());
   MutableBytes values(range.count * quant::dtype_bytes(source.dtype()));
   EncodedPart part{.source_bytes = values.size()};
-  BALLAST_TRY_STATUS(source.read(range.first, values.span(), &part.removed_energy));
+  BALLAST_TRY_STATUS(source.read(range.first, values.span(), &part.zeroed));
   BALLAST_TRY(quant::EncodedBlock encoded, (*encoder)->encode(values.span()));
   if (!base.empty()) {
     BALLAST_TRY(quant::EncodedBlock difference, (*encoder)->encode_delta(values.span(), base));
@@ -127,7 +125,7 @@ Result<SmallTensor> encode_small(const UploadItem& item) {
                                        {0, source.values()}, {}));
   small.tensor.blocks.push_back(part.block.id);
   small.tensor.encoded_bytes = part.block.id.length;
-  small.tensor.pruning = source.pruning(part.removed_energy, part.error.signal_energy);
+  small.tensor.pruning = source.pruning(part.zeroed, part.error.signal_energy);
   if (loses(small.tensor)) small.tensor.error = part.error;
   small.block = std::move(part.block);
   return small;
@@ -138,7 +136,7 @@ struct Uploader::Tensor {
   UploadItem item;
   StoredTensor stored;
   quant::ErrorSums error;
-  double removed_energy = 0;
+  Zeroed zeroed;
   bool differs = false;  // some block is a difference to the base
   bool begun = false;
   std::shared_future<PreparedResult> preparing;
@@ -267,7 +265,7 @@ Status Uploader::finish_batch(Batch batch) {
     tensor.stored.blocks.push_back(part->block.id);
     tensor.stored.encoded_bytes += part->block.id.length;
     tensor.error += part->error;
-    tensor.removed_energy += part->removed_energy;
+    tensor.zeroed += part->zeroed;
     tensor.differs |= part->difference;
     if (settings_.encoded) settings_.encoded(share_of_source(tensor.stored, *tensor.source, *part));
     blocks.push_back(std::move(part->block));
@@ -321,7 +319,7 @@ Result<std::vector<StoredTensor>> Uploader::upload(const std::vector<UploadItem>
 
 Result<StoredTensor> Uploader::finish(Tensor& tensor) {
   StoredTensor stored = std::move(tensor.stored);
-  stored.pruning = tensor.source->pruning(tensor.removed_energy, tensor.error.signal_energy);
+  stored.pruning = tensor.source->pruning(tensor.zeroed, tensor.error.signal_energy);
   if (loses(stored)) stored.error = tensor.error;
   if (tensor.differs) stored.base = as_base(*tensor.item.base);
   BALLAST_TRY_STATUS(move_out_blocks(stored));

@@ -36,8 +36,8 @@ Result<std::optional<DType>> parse_as(const std::string& text) {
   return std::optional<DType>(*dtype);
 }
 
-void add_prune_option(CLI::App& command, std::string& prune) {
-  command
+CLI::Option* add_prune_option(CLI::App& command, std::string& prune) {
+  return command
       .add_option("--prune", prune,
                   "take out what matters least first: 2:4 or magnitude:0.5 (values become 0), "
                   "rows:0.25, columns:0.25 or channels:0.25 (whole slices go)")

@@ -36,7 +36,7 @@ void add_as_option(CLI::App& command, std::string& as);
 // "f32", "f16", "bf16"; empty: as it was written.
 Result<std::optional<client::DType>> parse_as(const std::string& text);
 
-void add_prune_option(CLI::App& command, std::string& prune);
+CLI::Option* add_prune_option(CLI::App& command, std::string& prune);
 // Empty: nothing is pruned.
 Result<std::optional<client::PruneSpec>> parse_prune_option(const std::string& text);
 

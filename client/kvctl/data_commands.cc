@@ -25,6 +25,17 @@ struct PutArguments {
   std::optional<uint64_t> expect;
 };
 
+// Whoever names a base wants a difference: what can't be one is no tensor to store whole in
+// silence. A base that is the top of too many differences is: the next one begins anew.
+Result<StoredTensor> find_base(client::Client& client, const PutArguments& arguments,
+                               const formats::NpyArray& array) {
+  BALLAST_TRY(const Reference reference, parse_reference(arguments.base));
+  BALLAST_TRY(StoredTensor base, locate_tensor(client, reference, "", ReadLevel::kLinearizable));
+  if (Status fits = client::check_base(base, array.dtype, array.shape); !fits)
+    return fail_within(std::move(fits).error(), "--base {}", arguments.base);
+  return base;
+}
+
 Status put(const Context& context, const PutArguments& arguments) {
   BALLAST_TRY_STATUS(check_key(arguments.key));
   client::PutOptions options{.expect_revision = arguments.expect};
@@ -35,11 +46,15 @@ Status put(const Context& context, const PutArguments& arguments) {
     BALLAST_TRY(options.codec, quant::parse_codec(codec));
   }
   BALLAST_TRY_STATUS(check_base_option(arguments.base, codec));
+  if (!arguments.base.empty() && options.prune && quant::prune_is_structured(*options.prune))
+    return fail(Errc::kInvalidArgument,
+                "--base {} with --prune {}: what lost whole slices is no difference to anything; "
+                "leave one of them out",
+                arguments.base, arguments.prune);
   BALLAST_TRY(const formats::NpyArray array, formats::read_npy(arguments.file));
   BALLAST_TRY(client::Client client, context.connect());
   if (!arguments.base.empty()) {
-    BALLAST_TRY(const Reference base, parse_reference(arguments.base));
-    BALLAST_TRY(options.base, locate_tensor(client, base, "", ReadLevel::kLinearizable));
+    BALLAST_TRY(options.base, find_base(client, arguments, array));
   }
   BALLAST_TRY(
       const client::PutResult result,
@@ -219,12 +234,13 @@ void print_version(const client::VersionInfo& version,
        totals.error.noise_energy == 0 ? "stored exactly" : decimal(totals.sqnr_db(), 2) + " dB"}};
   if (totals.pruned > 0)
     table.rows.push_back(
-        {"pruned", fmt::format("{} tensors, {:.2f} % of all values; SQNR {} dB against what was "
-                               "written",
-                               totals.pruned, 100 * totals.removed_share(),
-                               decimal(totals.sqnr_db_with_pruning(), 2))});
+        {"pruned",
+         fmt::format("{} tensors, {:.2f} % of all values; SQNR against what was written: {}",
+                     totals.pruned, 100 * totals.removed_share(), totals.with_pruning_text())});
+  if (totals.not_finite > 0) table.rows.push_back({"not finite", totals.not_finite_text()});
   if (totals.differences > 0)
-    table.rows.push_back({"differences", fmt::format("{} tensors", totals.differences)});
+    table.rows.push_back(
+        {"differences", fmt::format("{} of {} tensors", totals.differences, totals.tensors)});
   if (version.parent_version != 0)
     table.rows.push_back({"parent", fmt::format("{}", version.parent_version)});
   for (const auto& [key, value] : version.metadata)

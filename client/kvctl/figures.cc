@@ -46,15 +46,23 @@ ordered_json base_json(const StoredTensor& base) {
           {"depth", base.base_depth() + 1}};
 }
 
+// A list that may have thousands of elements, for a table.
+std::string shortened(std::string list) {
+  constexpr size_t kShownMax = 120;
+  if (list.size() <= kShownMax) return list;
+  return list.substr(0, list.rfind(',', kShownMax)) + ", ... ('kvctl -o json show' has them all)";
+}
+
 void add_pruning(const StoredTensor& tensor, Table& table) {
   const Totals totals = totals_of_one(tensor);
   table.rows.push_back(
       {"pruned", fmt::format("{}: {} of {} values are gone ({:.2f} %)",
                              quant::prune_name(tensor.pruning->spec), totals.removed, totals.values,
                              100 * totals.removed_share())});
+  if (totals.not_finite > 0) table.rows.push_back({"not finite", totals.not_finite_text()});
   if (tensor.pruning->kept) {
     table.rows.push_back({"small shape", shape_text(tensor.small_shape())});
-    table.rows.push_back({"kept", kept_text(tensor)});
+    table.rows.push_back({"kept", shortened(kept_text(tensor))});
   }
 }
 
@@ -69,10 +77,12 @@ void add_base(const StoredTensor& base, Table& table) {
 }  // namespace
 
 ordered_json pruned_json(const Totals& totals) {
-  return {{"tensors", totals.pruned},
-          {"values", totals.removed},
-          {"share", totals.removed_share()},
-          {"sqnr_db_with_pruning", finite_or_null(totals.sqnr_db_with_pruning())}};
+  ordered_json json = {{"tensors", totals.pruned},
+                       {"values", totals.removed},
+                       {"share", totals.removed_share()},
+                       {"sqnr_db_with_pruning", finite_or_null(totals.sqnr_db_with_pruning())}};
+  if (totals.not_finite > 0) json["not_finite"] = totals.not_finite;
+  return json;
 }
 
 std::string kept_text(const StoredTensor& tensor) {
@@ -93,6 +103,7 @@ ordered_json finite_or_null(double value) {
 }
 
 std::string decimal(double value, int digits) {
+  if (std::isinf(value) && value < 0) return "-inf";
   return std::isfinite(value) ? fmt::format("{:.{}f}", value, digits) : "-";
 }
 
@@ -118,6 +129,7 @@ void Totals::add(const StoredTensor& tensor) {
   if (!tensor.pruning) return;
   ++pruned;
   removed += tensor.pruning->removed;
+  not_finite += tensor.pruning->not_finite;
 }
 
 double Totals::ratio() const {
@@ -132,6 +144,16 @@ double Totals::bits_per_weight() const {
 
 double Totals::sqnr_db() const { return sqnr_of(error); }
 double Totals::sqnr_db_with_pruning() const { return sqnr_of(error_with_pruning); }
+
+std::string Totals::with_pruning_text() const {
+  if (error_with_pruning.noise_energy == 0) return "no error";
+  return decimal(sqnr_db_with_pruning(), 2) + " dB";
+}
+
+std::string Totals::not_finite_text() const {
+  return fmt::format("{} of the values that are gone {} NaN or infinite", not_finite,
+                     not_finite == 1 ? "was" : "were");
+}
 
 double Totals::removed_share() const {
   return values == 0 ? 0 : static_cast<double>(removed) / static_cast<double>(values);
@@ -213,8 +235,8 @@ Table tensor_properties(const StoredTensor& tensor) {
                             totals.encoded_bytes, totals.ratio())});
   table.rows.push_back({"bits per value", decimal(totals.bits_per_weight(), 3)});
   if (tensor.pruning)
-    table.rows.push_back({"SQNR with pruning", decimal(totals.sqnr_db_with_pruning(), 2) +
-                                                   " dB against the tensor as it was written"});
+    table.rows.push_back({"SQNR with pruning",
+                          totals.with_pruning_text() + " against the tensor as it was written"});
   if (!tensor.error || tensor.error->noise_energy == 0) {
     table.rows.push_back(
         {"error", tensor.pruning ? "none but the pruning" : "none: stored exactly"});

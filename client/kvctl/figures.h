@@ -15,7 +15,8 @@ namespace ballast::kvctl {
 
 // JSON has no infinity and no NaN: null.
 nlohmann::ordered_json finite_or_null(double value);
-std::string decimal(double value, int digits);            // "-" for infinity and NaN
+// "-" for NaN and infinity, which is the SQNR where nothing is lost; "-inf" where all is.
+std::string decimal(double value, int digits);
 std::string shape_text(std::span<const uint64_t> shape);  // "[3, 64]", "[]" for a scalar
 std::string local_time(uint64_t ms_since_1970);           // "2026-01-31 12:00:00"
 
@@ -29,6 +30,7 @@ struct Totals {
   quant::ErrorSums error_with_pruning;  // likewise, against the tensors as they were written
   uint64_t pruned = 0;                  // tensors
   uint64_t removed = 0;                 // values that pruning took out of them
+  uint64_t not_finite = 0;              // NaN and infinities among those
   uint64_t differences = 0;             // tensors with a base
 
   void add(const client::StoredTensor& tensor);
@@ -37,6 +39,8 @@ struct Totals {
   double sqnr_db() const;          // infinity if nothing was lost
   double removed_share() const;    // of the values
   double sqnr_db_with_pruning() const;
+  std::string with_pruning_text() const;  // its SQNR: "8.65 dB", or "no error"
+  std::string not_finite_text() const;    // REQUIRES: not_finite > 0
 };
 struct VersionTotals {
   Totals all;

@@ -139,9 +139,10 @@ Status get_raw(const Context& context, const GetArguments& arguments, client::Cl
     print_json(json);
     return {};
   }
-  fmt::print("{}: {} {} as {}, {} in {} blocks\n", arguments.file, quant::dtype_name(tensor.dtype),
+  fmt::print("{}: {} {} as {}, {} in {} block{}\n", arguments.file, quant::dtype_name(tensor.dtype),
              shape_text(tensor.shape), quant::codec_name(tensor.codec),
-             human_bytes(tensor.encoded_bytes), tensor.blocks.size());
+             human_bytes(tensor.encoded_bytes), tensor.blocks.size(),
+             tensor.blocks.size() == 1 ? "" : "s");
   return {};
 }
 

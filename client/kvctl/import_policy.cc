@@ -54,6 +54,14 @@ bool fits_f16(const TensorSource& tensor) {
   return true;
 }
 
+// Nothing for "exact": each tensor's own.
+Result<std::optional<quant::CodecSpec>> parse_import_codec(const std::string& codec) {
+  if (codec == "exact") return std::optional<quant::CodecSpec>();
+  BALLAST_TRY(const quant::CodecSpec spec, quant::parse_codec(codec));
+  if (spec.id != CodecId::kRaw) return std::optional(spec);
+  return fail(Errc::kInvalidArgument, "codec raw: give 'exact' to keep every tensor as it is");
+}
+
 }  // namespace
 
 client::EncodingPolicy without_f16_overflow(client::EncodingPolicy policy) {
@@ -72,19 +80,28 @@ std::string codec_or_default(const std::string& codec, std::optional<client::Pru
   return prune && !quant::prune_is_structured(*prune) ? "sparse4" : otherwise;
 }
 
+std::string default_codec(std::string_view section) {
+  return section == "model" ? "int4" : "lossless";
+}
+
 Result<client::EncodingPolicy> import_policy(const std::string& codec,
                                              std::optional<client::PruneSpec> prune) {
-  if (codec == "exact" && !prune) return client::EncodingPolicy();
-  if (codec == "exact")
-    return [prune](const TensorSource& tensor) {
-      return client::uniform_policy(quant::exact_codec(tensor.dtype), prune)(tensor);
-    };
-  BALLAST_TRY(const quant::CodecSpec spec, quant::parse_codec(codec));
-  if (quant::codec_quantizes(spec.id))
-    return without_f16_overflow(client::default_policy({spec, prune}));
-  if (spec.id != CodecId::kRaw) return without_f16_overflow(client::uniform_policy(spec, prune));
-  return fail(Errc::kInvalidArgument, "--codec {}: give 'exact' to keep every tensor as it is",
-              codec);
+  BALLAST_TRY(const std::optional<quant::CodecSpec> spec, parse_import_codec(codec));
+  if (spec && quant::codec_quantizes(spec->id))
+    return without_f16_overflow(client::default_policy({*spec, prune}));
+  return without_f16_overflow([spec, prune](const TensorSource& tensor) {
+    return client::uniform_policy(spec.value_or(quant::exact_codec(tensor.dtype)), prune)(tensor);
+  });
+}
+
+Result<client::EncodingPolicy> rule_policy(const std::string& codec,
+                                           std::optional<client::PruneSpec> prune) {
+  BALLAST_TRY(const std::optional<quant::CodecSpec> spec, parse_import_codec(codec));
+  return without_f16_overflow([spec, prune](const TensorSource& tensor) -> client::Encoding {
+    const quant::CodecSpec exact = quant::exact_codec(tensor.dtype);
+    if (!quant::dtype_is_codable(tensor.dtype)) return {exact, {}};
+    return {spec.value_or(exact), prune};
+  });
 }
 
 }  // namespace ballast::kvctl

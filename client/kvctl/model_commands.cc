@@ -8,6 +8,7 @@
 #include "client/kvctl/arguments.h"
 #include "client/kvctl/figures.h"
 #include "client/kvctl/import_policy.h"
+#include "client/kvctl/policy_file.h"
 #include "proto/base/names.h"
 
 namespace ballast::kvctl {
@@ -40,6 +41,7 @@ struct ImportArguments {
   std::string model;
   std::string codec;
   std::string prune;
+  std::string policy;
   std::string base;
   std::string ack = "sync";
   std::string section = "model";
@@ -64,9 +66,35 @@ std::vector<client::TensorSource> sources_of(const SafetensorsFile& file,
   return sources;
 }
 
-ordered_json import_json(const client::PublishResult& result, const ImportArguments& arguments,
-                         double seconds) {
-  const client::VersionInfo& version = result.version;
+struct ImportReport {
+  client::PublishResult result;
+  std::string base;           // MODEL@3; empty: none was given
+  std::vector<GlobUse> uses;  // of --policy
+  double seconds = 0;
+};
+
+ordered_json policy_json(const ImportReport& report, const ImportArguments& arguments) {
+  ordered_json globs = ordered_json::array();
+  for (const GlobUse& use : report.uses)
+    globs.push_back({{"line", use.line},
+                     {"tensors", use.glob},
+                     {"matched", use.matched},
+                     {"decided", use.decided}});
+  return {{"file", arguments.policy}, {"globs", std::move(globs)}};
+}
+
+// A glob that does nothing is a slip as often as not.
+void print_unused(const ImportReport& report, const ImportArguments& arguments) {
+  for (const GlobUse& use : report.uses) {
+    if (use.decided > 0) continue;
+    fmt::print("{}: line {}: '{}' {}\n", arguments.policy, use.line, use.glob,
+               use.matched == 0 ? "matches no float tensor"
+                                : "decides nothing: globs above it match the same tensors");
+  }
+}
+
+ordered_json import_json(const ImportReport& report, const ImportArguments& arguments) {
+  const client::VersionInfo& version = report.result.version;
   const VersionTotals totals = totals_of(version.tensors);
   ordered_json json = {
       {"model", version.model},
@@ -86,15 +114,18 @@ ordered_json import_json(const client::PublishResult& result, const ImportArgume
         {"bytes_after", totals.matrices.encoded_bytes},
         {"bits_per_weight", totals.matrices.bits_per_weight()},
         {"sqnr_db", finite_or_null(totals.matrices.sqnr_db())}}},
-      {"uploaded_bytes", result.uploaded_bytes},
-      {"seconds", seconds},
-      {"megabytes_per_second", megabytes_per_second(totals.all.source_bytes, seconds)},
-      {"receipt", receipt_json(result.receipt)},
+      {"uploaded_bytes", report.result.uploaded_bytes},
+      {"seconds", report.seconds},
+      {"megabytes_per_second", megabytes_per_second(totals.all.source_bytes, report.seconds)},
+      {"receipt", receipt_json(report.result.receipt)},
   };
   if (totals.all.pruned > 0) {
     json["pruned"] = pruned_json(totals.all);
     json["matrices"]["pruned"] = pruned_json(totals.matrices);
   }
+  if (!report.base.empty())
+    json["differences"] = {{"base", report.base}, {"tensors", totals.all.differences}};
+  if (!arguments.policy.empty()) json["policy"] = policy_json(report, arguments);
   if (!arguments.alias.empty()) json["alias"] = arguments.alias;
   if (arguments.tensors) {
     // The number of tensors is "tensors" already.
@@ -105,9 +136,8 @@ ordered_json import_json(const client::PublishResult& result, const ImportArgume
   return json;
 }
 
-void print_import(const client::PublishResult& result, const ImportArguments& arguments,
-                  double seconds) {
-  const client::VersionInfo& version = result.version;
+void print_import(const ImportReport& report, const ImportArguments& arguments) {
+  const client::VersionInfo& version = report.result.version;
   const VersionTotals totals = totals_of(version.tensors);
   Table table{.header = {"", "TENSORS", "VALUES", "BEFORE", "AFTER", "RATIO", "BITS", "SQNR dB"},
               .rows = {}};
@@ -124,17 +154,19 @@ void print_import(const client::PublishResult& result, const ImportArguments& ar
   table.print();
   if (totals.all.pruned > 0)
     fmt::print(
-        "pruned: {:.2f} % of all values are gone, {:.2f} % of the matrices'; SQNR {} dB against "
-        "the "
-        "file\n",
+        "pruned: {:.2f} % of all values are gone, {:.2f} % of the matrices'; SQNR against the "
+        "file: {}\n",
         100 * totals.all.removed_share(), 100 * totals.matrices.removed_share(),
-        decimal(totals.all.sqnr_db_with_pruning(), 2));
-  if (totals.all.differences > 0)
+        totals.all.with_pruning_text());
+  if (totals.all.not_finite > 0) fmt::print("pruned: {}\n", totals.all.not_finite_text());
+  print_unused(report, arguments);
+  if (!report.base.empty())
     fmt::print("{} of {} tensors are differences to {}\n", totals.all.differences,
-               totals.all.tensors, arguments.base);
+               totals.all.tensors, report.base);
   fmt::print("uploaded {} in {:.2f} s ({:.1f} MB/s of the file): {}\n",
-             human_bytes(result.uploaded_bytes), seconds,
-             megabytes_per_second(totals.all.source_bytes, seconds), receipt_text(result.receipt));
+             human_bytes(report.result.uploaded_bytes), report.seconds,
+             megabytes_per_second(totals.all.source_bytes, report.seconds),
+             receipt_text(report.result.receipt));
   if (!arguments.alias.empty())
     fmt::print("{}@{} is version {} now\n", version.model, arguments.alias, version.version);
   if (arguments.tensors) {
@@ -158,15 +190,33 @@ Status find_base(client::Client& client, const ImportArguments& arguments,
   return {};
 }
 
+// From --policy, or from --codec and --prune. Errors: also if --base has no use with it.
+Result<client::EncodingPolicy> choose_policy(const ImportArguments& arguments,
+                                             const std::optional<PolicyFile>& file) {
+  if (file && !arguments.base.empty() && !file->has_lossless())
+    return fail(
+        Errc::kInvalidArgument,
+        "--base {} with --policy {}: only lossless stores differences, and the policy gives "
+        "it to no tensor",
+        arguments.base, arguments.policy);
+  if (file) return file->policy();
+  BALLAST_TRY(const auto prune, parse_prune_option(arguments.prune));
+  const std::string codec =
+      codec_or_default(arguments.codec, prune, default_codec(arguments.section));
+  BALLAST_TRY_STATUS(check_base_option(arguments.base, codec));
+  return import_policy(codec, prune);
+}
+
 Status import_model(const Context& context, const ImportArguments& arguments) {
   BALLAST_TRY_STATUS(check_model(arguments.model));
   if (!arguments.alias.empty()) BALLAST_TRY_STATUS(check_alias(arguments.alias));
   client::PublishOptions options;
   BALLAST_TRY(options.ack, client::parse_ack(arguments.ack));
-  BALLAST_TRY(const auto prune, parse_prune_option(arguments.prune));
-  const std::string codec = codec_or_default(arguments.codec, prune, "int4");
-  BALLAST_TRY(options.policy, import_policy(codec, prune));
-  BALLAST_TRY_STATUS(check_base_option(arguments.base, codec));
+  std::optional<PolicyFile> policy;
+  if (!arguments.policy.empty()) {
+    BALLAST_TRY(policy, PolicyFile::load(arguments.policy, default_codec(arguments.section)));
+  }
+  BALLAST_TRY(options.policy, choose_policy(arguments, policy));
   BALLAST_TRY(const SafetensorsFile file, SafetensorsFile::open(arguments.file));
   options.metadata = file.metadata();
   options.parent_version = arguments.parent;
@@ -174,22 +224,25 @@ Status import_model(const Context& context, const ImportArguments& arguments) {
   BALLAST_TRY(client::Client client, context.connect());
   if (!arguments.base.empty()) BALLAST_TRY_STATUS(find_base(client, arguments, options));
 
+  const std::vector<client::TensorSource> sources = sources_of(file, arguments.section);
+  ImportReport report;
+  if (policy) report.uses = policy->uses(sources);
+  if (options.base) report.base = fmt::format("{}@{}", options.base->model, options.base->version);
   const Stopwatch stopwatch;
-  BALLAST_TRY(const client::PublishResult result,
-              client.publish(arguments.model, sources_of(file, arguments.section), options));
+  BALLAST_TRY(report.result, client.publish(arguments.model, sources, options));
   options.progress = nullptr;  // wipes the bar
-  const double seconds = stopwatch.seconds();
+  report.seconds = stopwatch.seconds();
   if (!arguments.alias.empty()) {
-    auto moved =
-        client.set_alias(arguments.model, arguments.alias, result.version.version, std::nullopt);
+    const uint64_t version = report.result.version.version;
+    auto moved = client.set_alias(arguments.model, arguments.alias, version, std::nullopt);
     if (!moved)
       return fail_within(std::move(moved).error(), "{}@{} is stored, but the alias '{}' is not set",
-                         arguments.model, result.version.version, arguments.alias);
+                         arguments.model, version, arguments.alias);
   }
   if (context.json)
-    print_json(import_json(result, arguments, seconds));
+    print_json(import_json(report, arguments));
   else
-    print_import(result, arguments, seconds);
+    print_import(report, arguments);
   return {};
 }
 
@@ -315,12 +368,21 @@ void add_model_commands(CLI::App& app, Context& context) {
   ImportArguments& import_arguments = *import_command.arguments;
   in.add_option("FILE.safetensors", import_arguments.file)->required();
   in.add_option("MODEL", import_arguments.model)->required();
-  in.add_option("--codec", import_arguments.codec,
-                "for matrices, other floats f16: int4 (default), int8, ec4, ec4t, sparse4 (default "
-                "with --prune 2:4 or magnitude), such as int4:group=16 or ec4:bits=3.5; for all "
-                "floats: lossless, f32, f16, bf16; exact: as they are")
-      ->type_name("CODEC");
-  add_prune_option(in, import_arguments.prune);
+  CLI::Option* codec =
+      in.add_option(
+            "--codec", import_arguments.codec,
+            "for matrices, other floats f16: int4 (default), int8, ec4, ec4t, sparse4 (default "
+            "with --prune 2:4 or magnitude), such as int4:group=16 or ec4:bits=3.5; for all "
+            "floats: lossless (default in sections other than model), f32, f16, bf16; exact: as "
+            "they are")
+          ->type_name("CODEC");
+  CLI::Option* prune = add_prune_option(in, import_arguments.prune);
+  in.add_option("--policy", import_arguments.policy,
+                "a file of rules instead: codec and pruning by the tensors' names; see "
+                "docs/codecs.md")
+      ->type_name("FILE.toml")
+      ->excludes(codec)
+      ->excludes(prune);
   in.add_option("--base", import_arguments.base,
                 "with --codec lossless: version (3, or MODEL@3) to which tensors are stored as "
                 "differences where that is smaller")

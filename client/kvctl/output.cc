@@ -22,9 +22,10 @@ bool is_unit(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '%' || c == '/';
 }
 
-// "12", "-3.5", "1.2 MiB", "40 dB", "99%"; a cell without a value ("" or "-") fits any column.
+// "12", "-3.5", "1.2 MiB", "40 dB", "99%"; a cell without a value ("" or "-") fits any column, and
+// so does "-inf".
 bool is_number(std::string_view cell) {
-  if (cell.empty() || cell == "-") return true;
+  if (cell.empty() || cell == "-" || cell == "-inf") return true;
   size_t at = cell.front() == '-' || cell.front() == '+' ? 1 : 0;
   if (at == cell.size() || !is_digit(cell[at])) return false;
   while (at < cell.size() && (is_digit(cell[at]) || cell[at] == '.')) ++at;

@@ -7,7 +7,8 @@
     ? CODE         its exit code; 0 if not said
     # ...          a comment
 
-$DATA, $DIR and $PORT are the test data, the temporary folder and the first node's port.
+$DATA, $DIR and $PORT are the test data, the temporary folder and the first node's port. Python
+finds arrays.py, which makes and compares arrays.
 """
 import argparse
 import os
@@ -21,6 +22,7 @@ import sys
 import tempfile
 
 COMMAND_SECONDS_MAX = 60
+HERE = pathlib.Path(__file__).resolve().parent
 
 
 def free_base_port() -> int:
@@ -104,10 +106,11 @@ def main() -> int:
     port = free_base_port()
     path = ":".join([os.path.dirname(arguments.kvctl), os.path.dirname(arguments.ballastd),
                      os.environ["PATH"]])
-    environment = dict(os.environ, PATH=path, DIR=folder, DATA=arguments.data, PORT=str(port),
+    environment = dict(os.environ, PATH=path, PYTHONPATH=str(HERE),
+                       PYTHONDONTWRITEBYTECODE="1", DIR=folder, DATA=arguments.data, PORT=str(port),
                        BALLAST_ENDPOINTS=f"127.0.0.1:{port}", BALLASTD=arguments.ballastd)
     stories = [pathlib.Path(story) for story in arguments.stories]
-    stories = stories or sorted(pathlib.Path(__file__).parent.glob("*.cli"))
+    stories = stories or sorted(HERE.glob("*.cli"))
     failures = []
     try:
         subprocess.run([arguments.kvctl, "local", "up", "--nodes", "3", "--dir", folder + "/cluster",

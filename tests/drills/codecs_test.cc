@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -249,6 +250,50 @@ TEST_P(WholeSlices, are_gone_from_the_small_tensor_and_zeros_in_the_whole) {
 INSTANTIATE_TEST_SUITE_P(Axes, WholeSlices,
                          ::testing::Values("rows:0.4", "columns:0.4", "channels:0.9"));
 
+// Nobody should wait for the upload of many tensors to learn that the version can't be stored.
+TEST(Publish, says_what_it_can_not_store_before_it_reads_any_tensor) {
+  RunningCluster cluster;
+  Client client = cluster.connect();
+  std::atomic<int> reads = 0;
+  const auto source = [&](std::string name, DType dtype, std::vector<uint64_t> shape) {
+    return client::TensorSource{.name = std::move(name),
+                                .dtype = dtype,
+                                .shape = std::move(shape),
+                                .read = [&](uint64_t, std::span<std::byte> out) -> Status {
+                                  ++reads;
+                                  std::ranges::fill(out, std::byte{});
+                                  return {};
+                                }};
+  };
+  const std::vector<client::TensorSource> tensors = {source("a", DType::kF32, {64, 64}),
+                                                     source("embedding", DType::kF32, {262'145, 1}),
+                                                     source("steps", DType::kI64, {3, 3})};
+  const auto publish = [&](const client::Encoding& encoding) {
+    return client.publish("m", tensors, {.policy = [&](const client::TensorSource& tensor) {
+                            return tensor.name == "a" ? client::Encoding{} : encoding;
+                          }});
+  };
+  const quant::CodecSpec f32 = quant::exact_codec(DType::kF32);
+  const auto too_long = publish({f32, *quant::parse_prune("rows:0.25")});
+  ASSERT_FALSE(too_long);
+  EXPECT_EQ(too_long.error().code, Errc::kInvalidArgument);
+  EXPECT_EQ(too_long.error().message,
+            "tensor 'embedding': pruning rows:0.25 takes slices out of an axis of at most 262144, "
+            "not 262145; prune it along another axis, or not at all");
+  const auto no_float = publish({f32, {}});
+  ASSERT_FALSE(no_float);
+  EXPECT_EQ(
+      no_float.error().message,
+      "tensor 'steps': codec f32 encodes F32, F16 and BF16, not I64; use raw for this tensor");
+  const auto metadata = client.publish(
+      "m", tensors, {.metadata = {{"k", std::string(limits::kMetadataBytesMax, 'v')}}});
+  ASSERT_FALSE(metadata);
+  EXPECT_EQ(metadata.error().message, "1048577 bytes of metadata; the limit is 1048576");
+  EXPECT_EQ(reads, 0);
+  EXPECT_TRUE(publish({}));
+  EXPECT_GT(reads, 0) << "or this test can't fail";
+}
+
 // What a step of training changes: some values, and of those the last bits.
 std::vector<float> trained(std::vector<float> values, uint64_t seed) {
   for (size_t i = seed % 7; i < values.size(); i += 7)
@@ -317,6 +362,49 @@ TEST(Differences, are_bounded_in_depth) {
     EXPECT_EQ(stored->tensor.base_depth(), step <= limits::kBaseDepthMax ? step : 0u);
     EXPECT_EQ(values_of(client, stored->tensor, {}), values) << step;
     base = stored->tensor;
+  }
+}
+
+// The base's blocks end at 100,000 and 200,000, those of the difference at 262,144, which no writer
+// of this version does: the blocks of three keys make such a base.
+TEST(Differences, are_read_over_the_ends_of_a_base_that_is_cut_differently) {
+  RunningCluster cluster;
+  Client client = cluster.connect();
+  constexpr size_t kPart = 100'000, kValues = 300'000;
+  const std::vector<float> values = make_values(kValues, 16);
+  const std::vector<float> next = trained(values, 2);
+  client::StoredTensor base{.dtype = DType::kF32,
+                            .shape = {kValues},
+                            .codec = quant::exact_codec(DType::kF32),
+                            .values_per_block = kPart};
+  for (size_t part = 0; part < 3; ++part) {
+    const auto first = values.begin() + static_cast<ptrdiff_t>(part * kPart);
+    const auto put = client.put("part" + std::to_string(part),
+                                view_of(std::vector<float>(first, first + kPart)), {});
+    ASSERT_TRUE(put) << put.error().message;
+    ASSERT_EQ(put->tensor.blocks.size(), 1u);
+    base.blocks.push_back(put->tensor.blocks.front());
+    base.encoded_bytes += put->tensor.encoded_bytes;
+  }
+  const auto put = client.put("w", view_of(next),
+                              {.codec = *quant::parse_codec("lossless"), .base = std::move(base)});
+  ASSERT_TRUE(put) << put.error().message;
+  const auto stored = client.stat("w", {});
+  ASSERT_TRUE(stored) << stored.error().message;
+  const client::StoredTensor& tensor = stored->tensor;
+  ASSERT_TRUE(tensor.base);
+  ASSERT_EQ(tensor.base->values_per_block, kPart);
+  ASSERT_NE(tensor.values_per_block % kPart, 0u);
+  EXPECT_LT(tensor.encoded_bytes * 2, kValues * sizeof(float));
+  EXPECT_EQ(values_of(client, tensor, {}), next);
+  for (const client::ValueRange range : std::initializer_list<client::ValueRange>{
+           {kPart - 1, 2}, {tensor.values_per_block - 1, 2}, {kValues - 1, 1}}) {
+    std::vector<std::byte> part;
+    const auto read = client.read_range(tensor, range, {}, appending_to(part));
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_TRUE(
+        std::ranges::equal(floats_of(part), std::span(next).subspan(range.first, range.count)))
+        << range.first;
   }
 }
 

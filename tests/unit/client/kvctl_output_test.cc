@@ -69,6 +69,12 @@ TEST(Json, has_no_infinity) {
   EXPECT_EQ(decimal(20.126, 2), "20.13");
 }
 
+TEST(Table, an_overflow_does_not_look_like_no_error) {
+  EXPECT_EQ(decimal(-std::numeric_limits<double>::infinity(), 2), "-inf");
+  const Table table{.header = {"SQNR dB"}, .rows = {{"20.13"}, {"-inf"}, {"-"}}};
+  EXPECT_EQ(printed(table), "SQNR dB\n  20.13\n   -inf\n      -\n");
+}
+
 TEST(ProgressBar, is_nothing_without_a_terminal) {
   testing::internal::CaptureStderr();  // a file, whatever the test's own stderr is
   EXPECT_FALSE(static_cast<bool>(progress_bar("import")));
@@ -351,9 +357,11 @@ TEST(ImportPolicy, vector_beyond_f16_stays_f32) {
   EXPECT_EQ(policy(matrix), quant::exact_codec(DType::kF16));
 }
 
-TEST(ImportPolicy, exact_is_no_policy) {
-  EXPECT_FALSE(static_cast<bool>(*import_policy("exact", {})));
-  EXPECT_TRUE(static_cast<bool>(*import_policy("int4:group=16", {})));
+TEST(ImportPolicy, exact_keeps_each_dtype) {
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kI64})
+    EXPECT_EQ((*import_policy("exact", {}))({.dtype = dtype, .shape = {2, 2}}).codec,
+              quant::exact_codec(dtype));
+  EXPECT_TRUE(import_policy("int4:group=16", {}).has_value());
   EXPECT_FALSE(import_policy("raw", {}).has_value());
   EXPECT_FALSE(import_policy("bogus", {}).has_value());
 }

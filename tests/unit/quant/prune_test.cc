@@ -1,6 +1,7 @@
 #include "quant/prune.h"
 
 #include <numeric>
+#include <ranges>
 #include <thread>
 
 #include "proto/base/limits.h"
@@ -304,7 +305,7 @@ struct Structured {
   size_t axis;
   Shape shape;
 };
-const std::vector<Structured> structured_cases{
+const std::vector<Structured> kStructuredCases{
     {"rows:0.25", 0, {40, 30}},        {"rows:0.5", 0, {7}},
     {"rows:0.9", 0, {10, 3, 5}},       {"rows:0.999999", 0, {1, 8}},
     {"columns:0.25", 1, {40, 30}},     {"columns:0.5", 0, {999}},
@@ -314,14 +315,16 @@ const std::vector<Structured> structured_cases{
 
 TEST(Prune, slices_are_taken_out_as_by_sorting) {
   uint64_t seed = 100;
+  uint64_t not_finite_sliced = 0;
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     const size_t width = dtype_bytes(dtype);
-    for (const auto& [text, axis, shape] : structured_cases) {
+    for (const auto& [text, axis, shape] : kStructuredCases) {
       const bool special = ++seed % 2 == 0;
       const ByteVector values = narrowed(
           special ? awkward_values(count_of(shape), seed) : normal_values(count_of(shape), seed),
           dtype);
-      const auto positions = kept_positions(prune(text), shape, axis, widened(values, dtype));
+      const std::vector<float> floats = widened(values, dtype);
+      const auto positions = kept_positions(prune(text), shape, axis, floats);
       EXPECT_EQ(prune_axis(prune(text), shape.size()).value(), axis);
       const PrunePlan plan = plan_of(prune(text), dtype, shape, values, seed);
       ASSERT_NE(plan.kept(), nullptr);
@@ -329,6 +332,11 @@ TEST(Prune, slices_are_taken_out_as_by_sorting) {
       ASSERT_EQ(kept.small_values(), positions.size()) << text;
       EXPECT_EQ(count_of({plan.shape().begin(), plan.shape().end()}), positions.size());
       ASSERT_EQ(kept.original_values(), count_of(shape));
+      const auto not_finite = [&](uint64_t at) { return !std::isfinite(floats[at]); };
+      const auto all = std::views::iota(uint64_t{0}, floats.size());
+      EXPECT_EQ(plan.not_finite_sliced(), std::ranges::count_if(all, not_finite) -
+                                              std::ranges::count_if(positions, not_finite));
+      not_finite_sliced += plan.not_finite_sliced();
 
       Random random(seed);
       for (int i = 0; i < 60; ++i) {
@@ -354,11 +362,12 @@ TEST(Prune, slices_are_taken_out_as_by_sorting) {
       }
     }
   }
+  EXPECT_GT(not_finite_sliced, 0U) << "no case counts any";
 }
 
 TEST(Prune, spreading_gives_the_original_with_zeros) {
   uint64_t seed = 200;
-  for (const auto& [text, axis, shape] : structured_cases) {
+  for (const auto& [text, axis, shape] : kStructuredCases) {
     const std::vector<float> values = normal_values(count_of(shape), ++seed);
     const auto positions = kept_positions(prune(text), shape, axis, values);
     const ByteVector bytes = narrowed(values, DType::kF32);

@@ -146,12 +146,11 @@ class Int4Codec final : public BlockCodec {
   }
 
   Status check(const BlockHeader& header, std::span<const std::byte> block) const override {
-    BlockHeader expected = header;
-    expected.parameters = {};
     const Codebook codebook = codebook_of(header);
-    std::memcpy(expected.parameters.data(), codebook.data(), sizeof codebook);
+    constexpr std::array<std::byte, kHeaderParameterBytes - sizeof codebook> kUnused{};
+    const auto unused = std::span(header.parameters).subspan<sizeof codebook>();
     if (header.scale_type != ScaleType::kLogScale || !(header.scale_base >= kScaleBaseMin) ||
-        !(header.scale_base <= kScaleBaseMax) || header.parameters != expected.parameters ||
+        !(header.scale_base <= kScaleBaseMax) || !std::ranges::equal(unused, kUnused) ||
         std::ranges::find(codebook, INT8_MIN) != codebook.end()) {
       return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
                   codec_name(header.codec));

@@ -70,9 +70,16 @@ void ValueSink::done(size_t count) {
   }
 }
 
+// Exponents are few bits of what a chunk takes: many lanes cost less than in ec4, and decode
+// faster.
+size_t lanes_for(size_t symbols) {
+  if (symbols >= 16 * 1024) return 128;
+  return symbols >= 4 * 1024 ? 64 : 16;
+}
+
 Result<SymbolReader> SymbolReader::open(std::span<const std::byte> bytes, size_t count) {
   BALLAST_TRY(const RansFrequencies frequencies, read_frequencies(bytes));
-  const size_t lanes = rans_lanes(count);
+  const size_t lanes = lanes_for(count);
   BALLAST_TRY(RansReader reader, RansReader::open(bytes, lanes, (count + lanes - 1) / lanes));
   return SymbolReader(RansDecodeTable(frequencies), std::move(reader), lanes);
 }
@@ -89,7 +96,7 @@ void append_symbols(std::vector<uint8_t> symbols, std::vector<std::byte>& out) {
   const RansFrequencies frequencies = rans_frequencies(counts);
   append_frequencies(frequencies, out);
   // The coder takes whole rows: filled up with what costs least.
-  const size_t lanes = rans_lanes(symbols.size());
+  const size_t lanes = lanes_for(symbols.size());
   const auto filler = std::ranges::max_element(counts) - counts.begin();
   symbols.resize((symbols.size() + lanes - 1) / lanes * lanes, static_cast<uint8_t>(filler));
   std::vector<uint16_t> words;

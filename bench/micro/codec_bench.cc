@@ -129,6 +129,7 @@ class Bench {
     if (options_.speed) {
       Track track(options_.rounds);
       speed(track);
+      pruned_speed(track);
       lossless_speed(track);
     }
     return std::move(results_);
@@ -156,6 +157,11 @@ class Bench {
     return any && !is_plain(method);
   }
 
+  static bool is_for_pruned(const Method& method) {
+    const auto codec = quant::parse_codec(method.name());
+    return codec && codec->id == quant::CodecId::kSparse4;
+  }
+
   bool is_plain(const Method& method) const {
     const auto codec = quant::parse_codec(method.name());
     return codec && std::ranges::any_of(
@@ -166,8 +172,7 @@ class Bench {
   void pruning() {
     for (const DataSet& set : sets_) {
       for (const Pruning pattern : kPrunings) {
-        DataSet copy = pruned(set, pattern);
-        copy.name = fmt::format("{}, {}", set.name, pruning_name(pattern));
+        const DataSet copy = pruned(set, pattern);
         for (const auto& method : methods_) {
           if (method->is_peer() || is_plain(*method)) continue;
           const auto row = or_note(measure_quality(copy, *method),
@@ -218,6 +223,25 @@ class Bench {
           const std::string row = fmt::format("the speed of {} on {}", method->name(), set.name);
           append(results_.speeds, or_note(track.encode(set, *method), row));
           append(results_.speeds, or_note(track.decode(set, *method), row));
+        }
+      }
+    }
+  }
+
+  // How fast zeros are put back depends on how many there are, and where.
+  void pruned_speed(Track& track) {
+    for (const DataSet& set : sets_) {
+      if (!wants_speed(set)) continue;
+      for (const Pruning pattern : kPrunings) {
+        const DataSet copy = pruned(set, pattern);
+        for (const auto& method : methods_) {
+          if (!is_for_pruned(*method)) continue;
+          for (const std::string_view kernel : kernels_) {
+            if (!quant::select_kernel(kernel)) continue;
+            append(results_.speeds,
+                   or_note(track.decode(copy, *method),
+                           fmt::format("the speed of {} on {}", method->name(), copy.name)));
+          }
         }
       }
     }

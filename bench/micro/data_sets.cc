@@ -1,5 +1,7 @@
 #include "bench/micro/data_sets.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -115,6 +117,7 @@ std::string_view pruning_name(Pruning pruning) {
 
 DataSet pruned(const DataSet& set, Pruning pruning) {
   DataSet result = set;
+  result.name = fmt::format("{}, {}", set.name, pruning_name(pruning));
   for (Tensor& tensor : result.tensors) {
     switch (pruning) {
       case Pruning::kTwoOfFour: keep_two_of_four(tensor.values); break;

@@ -37,7 +37,8 @@ Result<DataSet> read_set(const std::string& path);
 DataSet gauss_set();  // standard deviation 0.05
 DataSet t4_set();     // Student's t with 4 degrees of freedom, times 0.05
 
-// What pruning leaves of a set: the smaller magnitudes of each tensor become zeros.
+// What pruning leaves of a set, named "SET, PRUNING": the smaller magnitudes of each tensor become
+// zeros.
 enum class Pruning { kTwoOfFour, kHalf, k80Percent, k90Percent };
 inline constexpr Pruning kPrunings[] = {Pruning::kTwoOfFour, Pruning::kHalf, Pruning::k80Percent,
                                         Pruning::k90Percent};

@@ -7,13 +7,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 BITS_MAX = 5.0  # wider codecs lose so little that they would flatten the rest
-FAMILIES = {"int4": "#1f5fa8", "ec4": "#c0531a"}
+FAMILIES = {"int4": "#1f5fa8", "ec4": "#c0531a", "ec4t": "#2b7a4b"}
 PEER_COLOR = "#666666"
 COLUMNS = 2
 
 
 def family_of(method: str) -> str | None:
-    return next((family for family in FAMILIES if method.startswith(family)), None)
+    family = method.partition(":")[0]
+    return family if family in FAMILIES else None
 
 
 def short_name(method: str) -> str:

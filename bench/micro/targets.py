@@ -24,6 +24,8 @@ SPEED_SET = "gauss"  # full blocks, the same on every machine
 FIGURES = {"to_memset": "memset", "to_memcpy": "memcpy", "gb_per_second": "GB/s", "to_split_zstd": "zstd"}
 PRUNED_CODEC = "sparse4"
 PRUNED = {"2:4": 9.8, "50 %": 9.8, "80 %": 15.0, "90 %": 25.0}  # times smaller than F32
+BITMAP_SETS = ("gauss, 2:4", "gauss, 50 %")  # of those with fewer values, chunks are entropy-coded
+BITMAP_DECODE = 0.85  # memset
 LOSSLESS_SET, LOSSLESS_SOURCE = "esrgan", "BF16"
 LOSSLESS_SIZE, LOSSLESS_DECODE = 0.66, 2.5
 
@@ -75,6 +77,9 @@ class Judge:
         if row["to_split_zstd"] is not None:
             if row["what"] == "decode, out of cache" and self._lossless(row):
                 goals = [("to_split_zstd", LOSSLESS_DECODE)]
+        elif row["set"] in BITMAP_SETS and row["method"] == PRUNED_CODEC:
+            if row["what"] == "decode, out of cache" and row["as"] == "F32":
+                goals = [("to_memset", BITMAP_DECODE)]
         elif row["set"] == SPEED_SET:
             goals = SPEED.get((row["method"], row["what"], row["as"] != "F32"), [])
         return "; ".join(self._verdict(row[figure] >= least, f">= {least} {FIGURES[figure]}")

@@ -14,7 +14,7 @@ _REST_OMITTED = 1
 
 
 def _lanes(n):
-    return 16 if n < 65536 else 64 if n < 131072 else 128
+    return 16 if n < 4096 else 64 if n < 16384 else 128
 
 
 def _f16_exponents(reader, n):

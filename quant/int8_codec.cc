@@ -128,11 +128,12 @@ class Int8Decoder {
     while (count > 0) {
       const uint64_t group = first / kInt8GroupValues;
       const uint64_t skipped = first % kInt8GroupValues;
-      const uint64_t part = std::min(count, kPieceValues - skipped);
-      const bool direct = skipped == 0 && part == kPieceValues && writes_directly(out);
+      const bool direct = skipped == 0 && count >= kInt8GroupValues && writes_directly(out);
+      const uint64_t part = direct ? count / kInt8GroupValues * kInt8GroupValues
+                                   : std::min(count, kPieceValues - skipped);
       float* piece = direct ? reinterpret_cast<float*>(out) : buffer.data();
       kernel().int8.decode(magnitudes_, scales + group, codes + group * kInt8GroupValues,
-                           groups_for(skipped + part), piece);
+                           groups_for(skipped + part), piece, direct && streaming_);
       if (!direct) store_f32(as_, piece + skipped, part, out, streaming_);
       first += part;
       count -= part;
@@ -142,8 +143,7 @@ class Int8Decoder {
 
  private:
   bool writes_directly(const std::byte* out) const {
-    return as_ == DType::kF32 && !streaming_ &&
-           reinterpret_cast<uintptr_t>(out) % alignof(float) == 0;
+    return as_ == DType::kF32 && reinterpret_cast<uintptr_t>(out) % alignof(float) == 0;
   }
 
   alignas(64) Int8Magnitudes magnitudes_;

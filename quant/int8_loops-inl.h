@@ -1,5 +1,5 @@
-// int8's loops, plain ones that a compiler turns into vectors; included like float_loops-inl.h and
-// under the same rule.
+// int8's encoder, plain loops that a compiler turns into vectors; included like float_loops-inl.h
+// and under the same rule.
 #pragma once
 
 #include "quant/kernels.h"
@@ -7,16 +7,6 @@
 
 namespace ballast::quant {
 namespace {
-
-void int8_decode(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
-                 size_t groups, float* out) {
-  for (size_t group = 0; group < groups; ++group) {
-    const float magnitude = magnitudes[scales[group]];
-    const int8_t* from = codes + group * kInt8GroupValues;
-    float* to = out + group * kInt8GroupValues;
-    for (size_t i = 0; i < kInt8GroupValues; ++i) to[i] = magnitude * static_cast<float>(from[i]);
-  }
-}
 
 // The largest step whose scale still holds the magnitude `largest` as code 127.
 inline uint32_t int8_step(float largest) {
@@ -80,8 +70,6 @@ void int8_encode(float inverse_base, const float* values, size_t groups, uint8_t
     decoded += kInt8GroupValues;
   }
 }
-
-constexpr Int8Kernel kInt8Kernel{int8_decode, int8_encode};
 
 }  // namespace
 }  // namespace ballast::quant

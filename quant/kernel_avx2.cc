@@ -294,6 +294,28 @@ void int4_to(const DecodeTable& table, PackedUnits packed, void* out, bool strea
   _mm_sfence();
 }
 
+template <bool kStreaming>
+void int8_groups(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
+                 size_t groups, float* out) {
+  for (size_t group = 0; group < groups; ++group) {
+    const __m256 magnitude = _mm256_set1_ps(magnitudes[scales[group]]);
+    const int8_t* from = codes + group * kInt8GroupValues;
+    for (size_t part = 0; part < 4; ++part) {
+      const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + part * 8));
+      const __m256 numbers = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+      put<kStreaming>(out, group * 4 + part,
+                      _mm256_castps_si256(_mm256_mul_ps(magnitude, numbers)));
+    }
+  }
+}
+
+void int8_decode(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
+                 size_t groups, float* out, bool streaming) {
+  const bool streams = streaming && reinterpret_cast<uintptr_t>(out) % sizeof(__m256i) == 0;
+  const auto decode = streams ? int8_groups<true> : int8_groups<false>;
+  decode(magnitudes, scales, codes, groups, out);
+}
+
 size_t translate(const uint8_t* table, const uint8_t* symbols, size_t count, uint8_t* to) {
   const auto* halves = reinterpret_cast<const __m128i*>(table);
   const __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128(halves));
@@ -397,7 +419,7 @@ const Kernel& avx2_kernel() {
       .ec4_quantize = ec4_quantize,
       .ec4t_quantize = ec4t_quantize,
       .stream = stream,
-      .int8 = kInt8Kernel,
+      .int8 = {int8_decode, int8_encode},
       .lossless = lossless_kernel(translate),
       .count_ones = count_ones,
       .sparse4_to_f32 = sparse4_to<float, AsF32>,

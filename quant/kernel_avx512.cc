@@ -299,6 +299,27 @@ void int4_to_16(const DecodeTable& table, PackedUnits packed, void* out, bool st
   _mm_sfence();
 }
 
+template <bool kStreaming>
+void int8_groups(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
+                 size_t groups, float* out) {
+  for (size_t group = 0; group < groups; ++group) {
+    const __m512 magnitude = _mm512_set1_ps(magnitudes[scales[group]]);
+    const auto* from = reinterpret_cast<const __m128i*>(codes + group * kInt8GroupValues);
+    if constexpr (kStreaming) fetch_ahead(from);
+    for (size_t half = 0; half < 2; ++half) {
+      const __m512i numbers = _mm512_cvtepi8_epi32(_mm_loadu_si128(from + half));
+      const __m512 values = _mm512_mul_ps(magnitude, _mm512_cvtepi32_ps(numbers));
+      put<kStreaming>(out, group * 2 + half, _mm512_castps_si512(values));
+    }
+  }
+}
+
+void int8_decode(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
+                 size_t groups, float* out, bool streaming) {
+  const auto decode = streams(out, streaming) ? int8_groups<true> : int8_groups<false>;
+  decode(magnitudes, scales, codes, groups, out);
+}
+
 size_t translate(const uint8_t* table, const uint8_t* symbols, size_t count, uint8_t* to) {
   const auto* halves = reinterpret_cast<const __m128i*>(table);
   const __m512i low = _mm512_broadcast_i32x4(_mm_loadu_si128(halves));
@@ -401,7 +422,7 @@ const Kernel& avx512_kernel() {
       .ec4_quantize = ec4_quantize,
       .ec4t_quantize = ec4t_quantize,
       .stream = stream,
-      .int8 = kInt8Kernel,
+      .int8 = {int8_decode, int8_encode},
       .lossless = lossless_kernel(translate),
       .count_ones = count_ones,
       .sparse4_to_f32 = sparse4_to<float, int4_to_f32>,

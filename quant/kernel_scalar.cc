@@ -198,6 +198,16 @@ void int4_encode(const EncodeTable& table, const float* values, EncodedBatch& ou
   }
 }
 
+void int8_decode(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
+                 size_t groups, float* out, bool /*streaming*/) {
+  for (size_t group = 0; group < groups; ++group) {
+    const float magnitude = magnitudes[scales[group]];
+    const int8_t* from = codes + group * kInt8GroupValues;
+    float* to = out + group * kInt8GroupValues;
+    for (size_t i = 0; i < kInt8GroupValues; ++i) to[i] = magnitude * static_cast<float>(from[i]);
+  }
+}
+
 size_t translate(const uint8_t* table, const uint8_t* symbols, size_t count, uint8_t* to) {
   size_t last = 0;
   for (size_t i = 0; i < count; ++i) {
@@ -243,7 +253,7 @@ const Kernel& scalar_kernel() {
       .ec4_quantize = ec4_quantize,
       .ec4t_quantize = ec4t_quantize,
       .stream = stream,
-      .int8 = kInt8Kernel,
+      .int8 = {int8_decode, int8_encode},
       .lossless = lossless_kernel(translate),
       .count_ones = count_ones,
       .sparse4_to_f32 = sparse4_to<float, int4_to_f32>,

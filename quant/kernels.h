@@ -97,9 +97,10 @@ inline constexpr size_t kInt8GroupValues = 32;
 using Int8Magnitudes = std::array<float, 256>;  // what code 1 stands for, by scale byte
 
 struct Int8Kernel {
-  // Writes groups x kInt8GroupValues values.
+  // Writes groups x kInt8GroupValues values. `streaming` bypasses the caches if `out` is 64-byte
+  // aligned; a fence must follow the last call.
   void (*decode)(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
-                 size_t groups, float* out);
+                 size_t groups, float* out, bool streaming);
   // Besides scales and codes it gives, in units of the scale base, what the values were taken for
   // and what they will be decoded to.
   void (*encode)(float inverse_base, const float* values, size_t groups, uint8_t* scales,

@@ -118,7 +118,7 @@ class ChunkDecoder {
     BALLAST_TRY(RansReader reader, RansReader::open(chunk, lanes, (values + lanes - 1) / lanes));
     const RansDecodeTable table(frequencies);
     const SymbolValues symbol_values(parameters_);
-    const auto decode = parameters_.trellis ? kernel().ec4t_decode : kernel().ec4_decode;
+    const auto decode = parameters_.trellis ? kernel().ec4t_to_32 : kernel().ec4_to_32;
     BALLAST_TRY_STATUS(pieces(values, [&](float* to, size_t count, bool streaming) {
       const size_t rows = (count + lanes - 1) / lanes;
       const size_t coded = reader.prepare(rows);

@@ -73,8 +73,10 @@ Kernel make_kernel() {
   kernel.name = "vbmi2";
   kernel.rans_encode = rans_encode;
   kernel.rans_decode = rans_decode;
-  kernel.ec4_decode = ec4_decode;
-  kernel.ec4t_decode = ec4t_decode;
+  kernel.ec4_to_32 = ec4_decode<FloatValues>;
+  kernel.ec4_to_16 = ec4_decode<HalfValues>;
+  kernel.ec4t_to_32 = ec4t_decode<FloatValues>;
+  kernel.ec4t_to_16 = ec4t_decode<HalfValues>;
   kernel.sparse4_to_f16 = sparse4_to_f16;
   kernel.sparse4_to_bf16 = sparse4_to_bf16;
   return kernel;

@@ -174,10 +174,12 @@ using RansEncodeFn = size_t (*)(const RansEncodeTable& table, const uint8_t* sym
 // Decode rows x lanes symbols: as they are, or as what they stand for. REQUIRES: prepare(rows).
 using RansDecodeFn = void (*)(const RansDecodeTable& table, RansCursor& cursor, size_t rows,
                               uint8_t* symbols);
-// `values`: 32 for ec4, 64 for ec4t (those of the even quantizer, then of the odd one).
-// `streaming` bypasses the caches if `out` is 64-byte aligned; a fence must follow the last call.
-using Ec4DecodeFn = void (*)(const RansDecodeTable& table, const float* values, RansCursor& cursor,
-                             size_t rows, float* out, bool streaming);
+// `values`: 32 for ec4, 64 for ec4t (those of the even quantizer, then of the odd one), as floats
+// or as words of 16 bits; 64-byte aligned. `streaming` bypasses the caches if `out` is so, too; a
+// fence must follow the last call.
+template <class Word>
+using Ec4DecodeFn = void (*)(const RansDecodeTable& table, const Word* values, RansCursor& cursor,
+                             size_t rows, Word* out, bool streaming);
 
 // ec4 quantizes to indexes of at most this magnitude; symbol = index + kEc4IndexMax.
 inline constexpr int kEc4IndexMax = 15;
@@ -243,8 +245,10 @@ struct Kernel {
   MeasureFn measure;
   RansEncodeFn rans_encode;
   RansDecodeFn rans_decode;
-  Ec4DecodeFn ec4_decode;
-  Ec4DecodeFn ec4t_decode;
+  Ec4DecodeFn<float> ec4_to_32;
+  Ec4DecodeFn<uint16_t> ec4_to_16;
+  Ec4DecodeFn<float> ec4t_to_32;
+  Ec4DecodeFn<uint16_t> ec4t_to_16;
   Ec4QuantizeFn ec4_quantize;
   Ec4tQuantizeFn ec4t_quantize;
   StreamFn stream;

@@ -7,6 +7,8 @@
 
 #include <immintrin.h>
 
+#include <utility>
+
 #include "quant/expand_tables-inl.h"
 #include "quant/kernels.h"
 #include "quant/rans.h"
@@ -84,10 +86,13 @@ class WordTable {
   ByteTable high_;
 };
 
-// 32 floats, and a vector of bytes for each byte of theirs.
+// 32 numbers, and a vector of bytes for each byte of theirs.
+template <size_t kBytes>
 struct Planes {
-  // Vector i of the floats, if each vector's order is that of unpacked words.
-  __m256 floats(size_t i) const {
+  // Vector i of floats, if each vector's order is that of unpacked words.
+  __m256 floats(size_t i) const
+    requires(kBytes == sizeof(float))
+  {
     const Words low = unpack(of[0], of[1]);
     const Words high = unpack(of[2], of[3]);
     const size_t k = i / 2;
@@ -95,27 +100,30 @@ struct Planes {
                                           : _mm256_unpackhi_epi16(low.part[k], high.part[k]));
   }
 
-  __m256i of[4];
+  __m256i of[kBytes];
 };
 
-// 32 floats.
-class FloatTable {
+// 32 numbers of so many bytes.
+template <size_t kBytes>
+class PlaneTable {
  public:
+  // entry(i): the bits of number i.
   template <class Entry>
-  explicit FloatTable(const Entry& entry)
-      : plane_{plane(entry, 0), plane(entry, 8), plane(entry, 16), plane(entry, 24)} {}
-  Planes at(const Index& index) const {
-    return {{plane_[0].at(index), plane_[1].at(index), plane_[2].at(index), plane_[3].at(index)}};
+  explicit PlaneTable(const Entry& entry) : PlaneTable(entry, std::make_index_sequence<kBytes>()) {}
+  Planes<kBytes> at(const Index& index) const {
+    Planes<kBytes> found;
+    for (size_t k = 0; k < kBytes; ++k) found.of[k] = plane_[k].at(index);
+    return found;
   }
 
  private:
-  template <class Entry>
-  static ByteTable plane(const Entry& entry, int shift) {
-    return ByteTable([&](size_t i) { return __builtin_bit_cast(uint32_t, entry(i)) >> shift; });
-  }
+  template <class Entry, size_t... kByte>
+  PlaneTable(const Entry& entry, std::index_sequence<kByte...> /*bytes*/)
+      : plane_{ByteTable([&](size_t i) { return entry(i) >> (8 * kByte); })...} {}
 
-  ByteTable plane_[4];
+  ByteTable plane_[kBytes];
 };
+using FloatTable = PlaneTable<sizeof(float)>;
 
 // The states of a group of kWidth lanes, as lower and upper halves.
 template <size_t kWidth>
@@ -215,7 +223,7 @@ class LaneEncoder {
   explicit LaneEncoder(const RansEncodeTable& table)
       : frequency_([&](size_t i) { return table.frequency[i]; }),
         start_([&](size_t i) { return table.start[i]; }),
-        reciprocal_([&](size_t i) { return table.reciprocal[i]; }),
+        reciprocal_([&](size_t i) { return __builtin_bit_cast(uint32_t, table.reciprocal[i]); }),
         slots_(table.slots.data()) {}
 
   // Returns where the words begin that it puts before `out`.
@@ -224,7 +232,7 @@ class LaneEncoder {
     const Index index(symbols);
     const Words frequency = frequency_.at(index);
     const Words start = start_.at(index);
-    const Planes reciprocal = reciprocal_.at(index);
+    const Planes<sizeof(float)> reciprocal = reciprocal_.at(index);
     Words full;
     for (size_t k = 0; k < 2; ++k) {
       const __m256i limit = _mm256_slli_epi16(frequency.part[k], 4);
@@ -471,40 +479,82 @@ __m256i unspread(__m256i bytes) {
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-template <bool kStreaming, size_t kWidth>
-void put_floats(float* out, const Planes& planes) {
-#pragma clang loop unroll(full)
-  for (size_t i = 0; i < kWidth / 8; ++i) {
-    if constexpr (kStreaming) {
-      _mm256_stream_ps(out + i * 8, planes.floats(i));
-    } else {
-      _mm256_storeu_ps(out + i * 8, planes.floats(i));
-    }
+template <bool kStreaming>
+void put(void* out, __m256i vector) {
+  if constexpr (kStreaming) {
+    _mm256_stream_si256(static_cast<__m256i*>(out), vector);
+  } else {
+    _mm256_storeu_si256(static_cast<__m256i*>(out), vector);
   }
 }
 
-template <bool kStreaming>
-void ec4_values(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                float* out) {
-  const FloatTable value([=](size_t i) { return values[i]; });
+// What symbols stand for: 32 floats.
+class FloatValues {
+ public:
+  using Word = float;
+
+  explicit FloatValues(const float* values)
+      : table_([=](size_t i) { return __builtin_bit_cast(uint32_t, values[i]); }) {}
+  // Bytes as at() and put() take them, and as they were.
+  static __m256i arranged(__m256i bytes) { return spread(bytes); }
+  static __m256i restored(__m256i bytes) { return unspread(bytes); }
+  Planes<4> at(const Index& index) const { return table_.at(index); }
+  template <bool kStreaming, size_t kWidth>
+  static void put_group(float* out, const Planes<4>& planes) {
+#pragma clang loop unroll(full)
+    for (size_t i = 0; i < kWidth / 8; ++i) {
+      put<kStreaming>(out + i * 8, _mm256_castps_si256(planes.floats(i)));
+    }
+  }
+
+ private:
+  FloatTable table_;
+};
+
+// 32 words of 16 bits.
+class HalfValues {
+ public:
+  using Word = uint16_t;
+
+  explicit HalfValues(const uint16_t* values)
+      : table_([=](size_t i) { return uint32_t{values[i]}; }) {}
+  static __m256i arranged(__m256i bytes) { return bytes; }
+  static __m256i restored(__m256i bytes) { return bytes; }
+  Planes<2> at(const Index& index) const { return table_.at(index); }
+  template <bool kStreaming, size_t kWidth>
+  static void put_group(uint16_t* out, const Planes<2>& planes) {
+    const Words words = unpack(planes.of[0], planes.of[1]);
+    put<kStreaming>(out, _mm256_permute2x128_si256(words.part[0], words.part[1], 0x20));
+    if constexpr (kWidth == kGroupLanes)
+      put<kStreaming>(out + 16, _mm256_permute2x128_si256(words.part[0], words.part[1], 0x31));
+  }
+
+ private:
+  PlaneTable<sizeof(uint16_t)> table_;
+};
+
+template <class Values, bool kStreaming>
+void ec4_values(const RansDecodeTable& table, const Values& value, RansCursor& cursor, size_t rows,
+                typename Values::Word* out) {
   with_groups(cursor.lanes, [&]<size_t kGroups, size_t kWidth>() {
     decode_rows<kGroups, kWidth>(table, cursor, rows, [&](size_t i, size_t, __m256i symbol) {
-      put_floats<kStreaming, kWidth>(out + i * kWidth, value.at(Index(spread(symbol))));
+      const Index index(Values::arranged(symbol));
+      Values::template put_group<kStreaming, kWidth>(out + i * kWidth, value.at(index));
     });
   });
 }
 
-// The trellis' states of a group, as spread bytes.
-template <size_t kWidth>
+// The trellis' states of a group, as arranged bytes.
+template <class Values, size_t kWidth>
 __m256i load_trellis(const uint32_t* states) {
   alignas(32) uint8_t bytes[kGroupLanes] = {};
   for (size_t i = 0; i < kWidth; ++i) bytes[i] = static_cast<uint8_t>(states[i]);
-  return spread(_mm256_load_si256(reinterpret_cast<const __m256i*>(bytes)));
+  return Values::arranged(_mm256_load_si256(reinterpret_cast<const __m256i*>(bytes)));
 }
-template <size_t kWidth>
-void store_trellis(__m256i spread_states, uint32_t* states) {
+template <class Values, size_t kWidth>
+void store_trellis(__m256i arranged_states, uint32_t* states) {
   alignas(32) uint8_t bytes[kGroupLanes];
-  _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), unspread(spread_states));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), Values::restored(arranged_states));
   for (size_t i = 0; i < kWidth; ++i) states[i] = bytes[i];
 }
 
@@ -522,51 +572,57 @@ consteval TrellisTable make_trellis_table() {
 }
 constexpr TrellisTable kTrellisTable = make_trellis_table();
 
-Planes choose(const Planes& even, const Planes& odd, __m256i is_odd) {
-  return {{_mm256_blendv_epi8(even.of[0], odd.of[0], is_odd),
-           _mm256_blendv_epi8(even.of[1], odd.of[1], is_odd),
-           _mm256_blendv_epi8(even.of[2], odd.of[2], is_odd),
-           _mm256_blendv_epi8(even.of[3], odd.of[3], is_odd)}};
+template <size_t kBytes>
+Planes<kBytes> choose(const Planes<kBytes>& even, const Planes<kBytes>& odd, __m256i is_odd) {
+  Planes<kBytes> chosen;
+  for (size_t k = 0; k < kBytes; ++k)
+    chosen.of[k] = _mm256_blendv_epi8(even.of[k], odd.of[k], is_odd);
+  return chosen;
 }
 
-template <bool kStreaming>
-void ec4t_values(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                 float* out) {
-  const FloatTable even([=](size_t i) { return values[i]; });
-  const FloatTable odd([=](size_t i) { return values[kRansSymbols + i]; });
+template <class Values, bool kStreaming>
+void ec4t_values(const RansDecodeTable& table, const Values& even, const Values& odd,
+                 RansCursor& cursor, size_t rows, typename Values::Word* out) {
   const __m256i after = _mm256_broadcastsi128_si256(
       _mm_load_si128(reinterpret_cast<const __m128i*>(kTrellisTable.after)));
   with_groups(cursor.lanes, [&]<size_t kGroups, size_t kWidth>() {
     __m256i trellis[kGroups];
     for (size_t g = 0; g < kGroups; ++g)
-      trellis[g] = load_trellis<kWidth>(&cursor.trellis[g * kWidth]);
+      trellis[g] = load_trellis<Values, kWidth>(&cursor.trellis[g * kWidth]);
     decode_rows<kGroups, kWidth>(table, cursor, rows, [&](size_t i, size_t g, __m256i symbol) {
-      symbol = spread(symbol);
+      symbol = Values::arranged(symbol);
       const Index index(symbol);
       // The lowest bit of each byte becomes its sign, which is what chooses.
       const __m256i is_odd = _mm256_slli_epi16(trellis[g], 7);
-      put_floats<kStreaming, kWidth>(out + i * kWidth,
-                                     choose(even.at(index), odd.at(index), is_odd));
+      Values::template put_group<kStreaming, kWidth>(out + i * kWidth,
+                                                     choose(even.at(index), odd.at(index), is_odd));
       const __m256i parity = _mm256_slli_epi16(_mm256_and_si256(symbol, _mm256_set1_epi8(1)), 3);
       trellis[g] = _mm256_shuffle_epi8(after, _mm256_or_si256(trellis[g], parity));
     });
     for (size_t g = 0; g < kGroups; ++g)
-      store_trellis<kWidth>(trellis[g], &cursor.trellis[g * kWidth]);
+      store_trellis<Values, kWidth>(trellis[g], &cursor.trellis[g * kWidth]);
   });
 }
 
-void ec4_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                float* out, bool streaming) {
-  if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
-    return ec4_values<false>(table, values, cursor, rows, out);
-  ec4_values<true>(table, values, cursor, rows, out);
+template <class Word>
+bool may_stream(const Word* out, bool streaming) {
+  return streaming && reinterpret_cast<uintptr_t>(out) % 64 == 0;
 }
 
-void ec4t_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                 float* out, bool streaming) {
-  if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
-    return ec4t_values<false>(table, values, cursor, rows, out);
-  ec4t_values<true>(table, values, cursor, rows, out);
+template <class Values, class Word = typename Values::Word>
+void ec4_decode(const RansDecodeTable& table, const Word* values, RansCursor& cursor, size_t rows,
+                Word* out, bool streaming) {
+  const auto decode =
+      may_stream(out, streaming) ? ec4_values<Values, true> : ec4_values<Values, false>;
+  decode(table, Values(values), cursor, rows, out);
+}
+
+template <class Values, class Word = typename Values::Word>
+void ec4t_decode(const RansDecodeTable& table, const Word* values, RansCursor& cursor, size_t rows,
+                 Word* out, bool streaming) {
+  const auto decode =
+      may_stream(out, streaming) ? ec4t_values<Values, true> : ec4t_values<Values, false>;
+  decode(table, Values(values), Values(values + kRansSymbols), cursor, rows, out);
 }
 
 }  // namespace

@@ -202,74 +202,131 @@ void rans_decode(const RansDecodeTable& table, RansCursor& cursor, size_t rows, 
   });
 }
 
-template <bool kStreaming>
-void put_floats(float* out, size_t vector, __m512 values) {
-  if constexpr (kStreaming) {
-    _mm512_stream_ps(out + vector * 16, values);
-  } else {
-    _mm512_storeu_ps(out + vector * 16, values);
-  }
-}
+// What symbols stand for: 32 floats.
+class FloatValues {
+ public:
+  using Word = float;
 
-template <bool kStreaming>
-void ec4_values(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                float* out) {
-  const Table32 value(values);
+  explicit FloatValues(const float* values) : table_(values) {}
+  __m512i at(__m512i symbol) const { return table_.at(symbol); }
+  template <bool kStreaming>
+  static void put(float* out, size_t vector, __m512i values) {
+    auto* to = reinterpret_cast<__m512i*>(out) + vector;
+    if constexpr (kStreaming) {
+      _mm512_stream_si512(to, values);
+    } else {
+      _mm512_storeu_si512(to, values);
+    }
+  }
+
+ private:
+  Table32 table_;
+};
+
+// 32 words of 16 bits. One looked up is in the lower half of its lane.
+class HalfValues {
+ public:
+  using Word = uint16_t;
+
+  explicit HalfValues(const uint16_t* values) : words_(_mm512_load_si512(values)) {}
+  // A look-up among 32 ignores the upper bits of an index.
+  __m512i at(__m512i symbol) const { return _mm512_permutexvar_epi16(symbol, words_); }
+  template <bool kStreaming>
+  static void put(uint16_t* out, size_t vector, __m512i values) {
+    auto* to = reinterpret_cast<__m256i*>(out) + vector;
+    if constexpr (kStreaming) {
+      _mm256_stream_si256(to, _mm512_cvtepi32_epi16(values));
+    } else {
+      _mm256_storeu_si256(to, _mm512_cvtepi32_epi16(values));
+    }
+  }
+
+ private:
+  __m512i words_;
+};
+
+template <class Values, bool kStreaming>
+void ec4_values(const RansDecodeTable& table, const Values& value, RansCursor& cursor, size_t rows,
+                typename Values::Word* out) {
   with_vectors(cursor, [&]<size_t kVectors>() {
     decode_vectors<kVectors>(table, cursor, rows, [&](size_t i, size_t, __m512i symbol) {
-      put_floats<kStreaming>(out, i, value.float_at(symbol));
+      Values::template put<kStreaming>(out, i, value.at(symbol));
     });
   });
 }
 
-template <bool kStreaming>
-void ec4t_values(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                 float* out) {
-  const Table32 even(values);
-  const Table32 odd(values + kRansSymbols);
-  // By the state and, in bit 3, bit 0 of the symbol. Symbol 15 is index 0: an index is odd where
-  // its symbol is even.
-  // A state has its bit 0 as bit 31 too, where it makes a mask.
-  alignas(64) uint32_t next[16];
-  for (uint32_t i = 0; i < 16; ++i) {
-    const uint32_t state = trellis_next(i & 7, ~i >> 3 & 1);
-    next[i] = state | state << 31;
-  }
-  const __m512i after = _mm512_load_si512(next);
-  with_vectors(cursor, [&]<size_t kVectors>() {
-    __m512i trellis[kVectors];
-    for (size_t v = 0; v < kVectors; ++v) {
-      const __m512i state = _mm512_load_si512(&cursor.trellis[v * 16]);
-      trellis[v] = _mm512_or_si512(state, _mm512_slli_epi32(state, 31));
+// The trellis' states of kVectors vectors. A state has its bit 0 as bit 31 too, where it makes a
+// mask.
+template <size_t kVectors>
+class TrellisStates {
+ public:
+  explicit TrellisStates(const uint32_t* states) {
+    // By the state and, in bit 3, bit 0 of the symbol. Symbol 15 is index 0: an index is odd where
+    // its symbol is even.
+    alignas(64) uint32_t next[16];
+    for (uint32_t i = 0; i < 16; ++i) {
+      const uint32_t state = trellis_next(i & 7, ~i >> 3 & 1);
+      next[i] = state | state << 31;
     }
-    decode_vectors<kVectors>(table, cursor, rows, [&](size_t i, size_t v, __m512i symbol) {
-      const __mmask16 is_odd = _mm512_movepi32_mask(trellis[v]);
-      const __m512 chosen =
-          _mm512_mask_blend_ps(is_odd, even.float_at(symbol), odd.float_at(symbol));
-      put_floats<kStreaming>(out, i, chosen);
-      // The upper bits do not matter.
-      const __m512i both = _mm512_or_si512(trellis[v], _mm512_slli_epi32(symbol, 3));
-      trellis[v] = _mm512_permutexvar_epi32(both, after);
-    });
+    after_ = _mm512_load_si512(next);
+    for (size_t v = 0; v < kVectors; ++v) {
+      const __m512i state = _mm512_load_si512(states + v * 16);
+      state_[v] = _mm512_or_si512(state, _mm512_slli_epi32(state, 31));
+    }
+  }
+  void store(uint32_t* states) const {
     const __m512i bits = _mm512_set1_epi32(kTrellisStates - 1);
     for (size_t v = 0; v < kVectors; ++v) {
-      _mm512_store_si512(&cursor.trellis[v * 16], _mm512_and_si512(trellis[v], bits));
+      _mm512_store_si512(states + v * 16, _mm512_and_si512(state_[v], bits));
     }
+  }
+
+  __mmask16 are_odd(size_t v) const { return _mm512_movepi32_mask(state_[v]); }
+  void advance(size_t v, __m512i symbol) {
+    // The upper bits do not matter.
+    const __m512i both = _mm512_or_si512(state_[v], _mm512_slli_epi32(symbol, 3));
+    state_[v] = _mm512_permutexvar_epi32(both, after_);
+  }
+
+ private:
+  __m512i state_[kVectors];
+  __m512i after_;
+};
+
+template <class Values, bool kStreaming>
+void ec4t_values(const RansDecodeTable& table, const Values& even, const Values& odd,
+                 RansCursor& cursor, size_t rows, typename Values::Word* out) {
+  with_vectors(cursor, [&]<size_t kVectors>() {
+    TrellisStates<kVectors> trellis(cursor.trellis.data());
+    decode_vectors<kVectors>(table, cursor, rows, [&](size_t i, size_t v, __m512i symbol) {
+      const __m512i chosen =
+          _mm512_mask_blend_epi32(trellis.are_odd(v), even.at(symbol), odd.at(symbol));
+      Values::template put<kStreaming>(out, i, chosen);
+      trellis.advance(v, symbol);
+    });
+    trellis.store(cursor.trellis.data());
   });
 }
 
-void ec4_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                float* out, bool streaming) {
-  if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
-    return ec4_values<false>(table, values, cursor, rows, out);
-  ec4_values<true>(table, values, cursor, rows, out);
+template <class Word>
+bool may_stream(const Word* out, bool streaming) {
+  return streaming && reinterpret_cast<uintptr_t>(out) % sizeof(__m512i) == 0;
 }
 
-void ec4t_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                 float* out, bool streaming) {
-  if (!streaming || reinterpret_cast<uintptr_t>(out) % 64 != 0)
-    return ec4t_values<false>(table, values, cursor, rows, out);
-  ec4t_values<true>(table, values, cursor, rows, out);
+template <class Values, class Word = typename Values::Word>
+void ec4_decode(const RansDecodeTable& table, const Word* values, RansCursor& cursor, size_t rows,
+                Word* out, bool streaming) {
+  const auto decode =
+      may_stream(out, streaming) ? ec4_values<Values, true> : ec4_values<Values, false>;
+  decode(table, Values(values), cursor, rows, out);
+}
+
+template <class Values, class Word = typename Values::Word>
+void ec4t_decode(const RansDecodeTable& table, const Word* values, RansCursor& cursor, size_t rows,
+                 Word* out, bool streaming) {
+  const auto decode =
+      may_stream(out, streaming) ? ec4t_values<Values, true> : ec4t_values<Values, false>;
+  decode(table, Values(values), Values(values + kRansSymbols), cursor, rows, out);
 }
 
 }  // namespace

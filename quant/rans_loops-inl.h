@@ -63,15 +63,17 @@ void rans_decode(const RansDecodeTable& table, RansCursor& cursor, size_t rows, 
   });
 }
 
-void ec4_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                float* out, bool /*streaming*/) {
+template <class Word>
+void ec4_decode(const RansDecodeTable& table, const Word* values, RansCursor& cursor, size_t rows,
+                Word* out, bool /*streaming*/) {
   decode_rows(table, cursor, rows,
               [&](size_t i, size_t /*lane*/, uint32_t symbol) { out[i] = values[symbol]; });
 }
 
 // `values` are those of the even quantizer, then those of the odd one.
-void ec4t_decode(const RansDecodeTable& table, const float* values, RansCursor& cursor, size_t rows,
-                 float* out, bool /*streaming*/) {
+template <class Word>
+void ec4t_decode(const RansDecodeTable& table, const Word* values, RansCursor& cursor, size_t rows,
+                 Word* out, bool /*streaming*/) {
   decode_rows(table, cursor, rows, [&](size_t i, size_t lane, uint32_t symbol) {
     const uint32_t state = cursor.trellis[lane];
     out[i] = values[(state & 1) * kRansSymbols + symbol];

@@ -80,9 +80,6 @@ struct Decoding {
     }
     cursor.lanes = lanes;
     cursor.next = words.data();
-    for (float& value : values) {
-      value = std::bit_cast<float>(static_cast<uint32_t>(random.bits()) & 0xff7fffff);
-    }
   }
   // Everything that a kernel leaves behind.
   template <class T>
@@ -97,7 +94,6 @@ struct Decoding {
   RansDecodeTable table;
   std::vector<uint16_t> words;
   RansCursor cursor;
-  alignas(64) std::array<float, 2 * kRansSymbols> values;
 };
 
 TEST_P(EveryRansKernel, decodes_any_words_to_the_same_symbols) {
@@ -116,24 +112,40 @@ TEST_P(EveryRansKernel, decodes_any_words_to_the_same_symbols) {
   }
 }
 
-TEST_P(EveryRansKernel, decodes_any_words_to_the_same_values) {
-  for (const auto decoder : {&Kernel::ec4_decode, &Kernel::ec4t_decode}) {
-    for (const size_t lanes : kLanes) {
-      for (uint64_t seed = 0; seed < 150; ++seed) {
-        const size_t rows = kRows[seed % std::size(kRows)];
-        const Decoding decoding(lanes, rows, seed);
-        // Every fourth output is not aligned.
-        const size_t shift = seed % 4 == 0 ? 1 : 0;
-        MutableBytes memory((shift + rows * lanes) * sizeof(float));
-        float* const out = reinterpret_cast<float*>(memory.span().data()) + shift;
-        const auto decode = [&](const Kernel& with) {
-          RansCursor cursor = decoding.cursor;
-          (with.*decoder)(decoding.table, decoding.values.data(), cursor, rows, out, seed % 2 == 0);
-          return decoding.result(cursor, std::span<const float>(out, rows * lanes));
-        };
-        ASSERT_EQ(decode(scalar()), decode(tested())) << lanes << " lanes, seed " << seed;
-      }
+template <class Word>
+void expect_same_values(const Kernel& kernel, std::span<const Word> values,
+                        Ec4DecodeFn<Word> Kernel::* decoder) {
+  for (const size_t lanes : kLanes) {
+    for (uint64_t seed = 0; seed < 150; ++seed) {
+      const size_t rows = kRows[seed % std::size(kRows)];
+      const Decoding decoding(lanes, rows, seed);
+      // Every fourth output is not aligned.
+      const size_t shift = seed % 4 == 0 ? 1 : 0;
+      MutableBytes memory((shift + rows * lanes) * sizeof(Word));
+      Word* const out = reinterpret_cast<Word*>(memory.span().data()) + shift;
+      const auto decode = [&](const Kernel& with) {
+        RansCursor cursor = decoding.cursor;
+        (with.*decoder)(decoding.table, values.data(), cursor, rows, out, seed % 2 == 0);
+        return decoding.result(cursor, std::span<const Word>(out, rows * lanes));
+      };
+      ASSERT_EQ(decode(scalar_kernel()), decode(kernel)) << lanes << " lanes, seed " << seed;
     }
+  }
+}
+
+TEST_P(EveryRansKernel, decodes_any_words_to_the_same_values) {
+  alignas(64) std::array<float, 2 * kRansSymbols> floats;
+  alignas(64) std::array<uint16_t, 2 * kRansSymbols> halves;
+  Random random(1);
+  for (size_t i = 0; i < floats.size(); ++i) {
+    floats[i] = std::bit_cast<float>(static_cast<uint32_t>(random.bits()) & 0xff7fffff);
+    halves[i] = static_cast<uint16_t>(random.bits());
+  }
+  for (const auto decoder : {&Kernel::ec4_to_32, &Kernel::ec4t_to_32}) {
+    expect_same_values<float>(tested(), floats, decoder);
+  }
+  for (const auto decoder : {&Kernel::ec4_to_16, &Kernel::ec4t_to_16}) {
+    expect_same_values<uint16_t>(tested(), halves, decoder);
   }
 }
 

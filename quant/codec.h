@@ -2,9 +2,8 @@
 //
 // Special values: raw, lossless and the codec of the same dtype keep every bit; conversions between
 // floats are IEEE 754's. The quantizing codecs take NaN for 0 and an infinity for the largest
-// finite magnitude around it (int4: in its group), and their error sums count what they were taken
-// for; zeros stay zeros,
-// but for ec4t (docs/formats/).
+// finite magnitude around it (in its group, where there are groups), and their error sums count
+// what they were taken for; zeros stay zeros, but for ec4t (docs/formats/).
 //
 // A tensor is cut into blocks, each of them into chunks of limits::kChunkValues values. A block
 // says in its header how it is to be decoded (docs/formats/block.md), so decoding needs the block
@@ -47,7 +46,8 @@ enum class CodecId : uint8_t {
 
 struct CodecSpec {
   CodecId id = CodecId::kRaw;
-  // Values that share a scale (int4: 16, 32 or 64); 0 for codecs without groups.
+  // Values that share a scale (int4: 16, 32 or 64; ec4: 256, 512, 1024 or 0, none); 0 for codecs
+  // without groups.
   uint32_t group_size = 0;
   // What an encoder aims at; decoding needs neither. At most one is set, in ec4 and ec4t.
   uint32_t millibits = 0;  // thousandths of a bit per value, everything counted
@@ -57,7 +57,7 @@ struct CodecSpec {
 };
 
 // A codec's name, and its parameters behind a colon: "int4", "int4:group=16", "ec4:bits=3.9",
-// "ec4t:db=22.5". Error kInvalidArgument says what is known.
+// "ec4:bits=3.9,group=512", "ec4t:db=22.5". Error kInvalidArgument says what is known.
 Result<CodecSpec> parse_codec(std::string_view text);
 std::string codec_name(CodecSpec spec);
 // From the numbers of a message or a block. Errors: kCorrupt.

@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::string_view kKnownCodecs =
     "raw, f32, f16, bf16, lossless, int4 and sparse4 (:group=16, 32 or 64), int8, ec4 and ec4t "
-    "(:bits=1 to 4.9 or :db=5 to 27)";
+    "(:bits=1 to 4.9 or :db=5 to 27), ec4 alone also :group=256, 512 or 1024";
 
 struct Name {
   std::string_view name;
@@ -42,11 +42,11 @@ std::string decimal(uint32_t value, uint32_t unit) {
   return text;
 }
 
-// The other way round; nothing if it is no number of at most three digits before the point.
+// The other way round; nothing if it is no number of at most four digits before the point.
 std::optional<uint32_t> parse_decimal(std::string_view text, uint32_t unit) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.begin(), text.end(), value);
-  if (error != std::errc() || end != text.end() || !(value >= 0 && value < 1000)) return {};
+  if (error != std::errc() || end != text.end() || !(value >= 0 && value < 10000)) return {};
   return static_cast<uint32_t>(std::lround(value * unit));
 }
 

@@ -63,12 +63,21 @@ class BlockEncoder {
         values_(values),
         count_(values.size() / dtype_bytes(source)),
         target_(target()),
-        chunks_((count_ + limits::kChunkValues - 1) / limits::kChunkValues) {}
+        scales_(choose_ec4_scales(source, codec.group_size, values)),
+        chunks_(chunks_for(count_)) {
+    std::span<const uint8_t> scales = scales_;
+    const size_t most = ec4_scale_bytes(codec.group_size, limits::kChunkValues);
+    for (Ec4Chunk& chunk : chunks_) {
+      chunk.scales = scales.first(std::min(most, scales.size()));
+      scales = scales.subspan(chunk.scales.size());
+    }
+  }
 
   EncodedBlock run() {
-    const Ec4Parameters parameters{source_, codec_.id == CodecId::kEc4t};
+    const Ec4Parameters parameters{
+        .source = source_, .trellis = codec_.id == CodecId::kEc4t, .group = codec_.group_size};
     if (count_ == 0) return write(parameters, {});
-    Ec4StepSearch search(parameters, target_, values_, kSample);
+    Ec4StepSearch search(parameters, target_, values_, kSample, scales_);
     int place = search.best();
     if (parameters.trellis) {
       search = Ec4StepSearch(parameters, target_, values_, kTrellisSample);
@@ -95,8 +104,8 @@ class BlockEncoder {
     if (codec_.centidb != 0) return {0, codec_.centidb / 100.0};
     const double fallback = codec_.id == CodecId::kEc4t ? kDefaultTrellisBits : kDefaultBits;
     const double bits = codec_.millibits != 0 ? codec_.millibits / 1000.0 : fallback;
-    const double overhead =
-        ec4_overhead_bits(count_, 0) / static_cast<double>(std::max<uint64_t>(count_, 1));
+    const double overhead = ec4_overhead_bits(codec_.group_size, count_, 0) /
+                            static_cast<double>(std::max<uint64_t>(count_, 1));
     return {std::max(bits, bits * kPayloadShareMin + overhead), 0};
   }
 
@@ -147,6 +156,7 @@ class BlockEncoder {
   std::span<const std::byte> values_;
   uint64_t count_;
   Ec4Target target_;
+  std::vector<uint8_t> scales_;
   std::vector<Ec4Chunk> chunks_;
   Ec4Scratch scratch_;
 };
@@ -171,7 +181,10 @@ class Ec4Codec final : public BlockCodec {
   bool valid(const CodecSpec& spec) const override {
     const bool bits = spec.millibits == 0 || (spec.millibits >= 1000 && spec.millibits <= 4900);
     const bool db = spec.centidb == 0 || (spec.centidb >= 500 && spec.centidb <= 2700);
-    return spec.group_size == 0 && bits && db && (spec.millibits == 0 || spec.centidb == 0);
+    const bool groups =
+        spec.id == CodecId::kEc4 && std::ranges::count(kEc4Groups, spec.group_size) > 0;
+    return (groups || spec.group_size == 0) && bits && db &&
+           (spec.millibits == 0 || spec.centidb == 0);
   }
 
   uint64_t values_per_block(CodecSpec /*spec*/, DType /*source*/) const override {
@@ -197,8 +210,10 @@ class Ec4Codec final : public BlockCodec {
   Status decode(const BlockHeader& header, std::span<const std::byte> block,
                 const DecodeRequest& request) const override {
     if (!dtype_is_codable(request.as)) return cannot_read_as(header, request.as);
-    const Ec4Parameters parameters{header.source, header.codec.id == CodecId::kEc4t,
-                                   header.scale_base};
+    const Ec4Parameters parameters{.source = header.source,
+                                   .trellis = header.codec.id == CodecId::kEc4t,
+                                   .step = header.scale_base,
+                                   .group = header.codec.group_size};
     return decode_chunks(header, block, request,
                          [&](uint64_t /*chunk*/, std::span<const std::byte> bytes, uint64_t values,
                              std::byte* out, bool streaming) {

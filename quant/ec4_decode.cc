@@ -6,6 +6,7 @@
 #include "quant/ec4.h"
 #include "quant/float_convert.h"
 #include "quant/kernels.h"
+#include "quant/log_scale.h"
 #include "quant/trellis.h"
 
 namespace ballast::quant {
@@ -102,6 +103,11 @@ class ChunkDecoder {
     if (chunk.size() < sizeof head) return fail(Errc::kCorrupt, "a chunk without a head");
     std::memcpy(&head, chunk.data(), sizeof head);
     chunk = chunk.subspan(sizeof head);
+    const size_t scale_bytes = ec4_scale_bytes(parameters_.group, values);
+    if (chunk.size() < scale_bytes)
+      return fail(Errc::kCorrupt, "a chunk has no room for the scales of its groups");
+    scales_ = chunk.first(scale_bytes);
+    chunk = chunk.subspan(scale_bytes);
     BALLAST_TRY(outliers_, Outliers::open(chunk, parameters_.source, head.outliers, values));
     if (head.vectors == 0 && chunk.empty()) {
       return pieces(values, [](float* to, size_t count, bool) { std::fill_n(to, count, 0.0f); });
@@ -144,9 +150,9 @@ class ChunkDecoder {
     }
   }
 
-  // Calls fill(to, count, streaming) for each piece of the chunk, patches in the outliers, and
-  // brings the piece to the output. A whole piece is filled where it is to lie if nothing speaks
-  // against it; `to` has room for a whole piece otherwise.
+  // Calls fill(to, count, streaming) for each piece of the chunk, applies the scales, patches in
+  // the outliers, and brings the piece to the output. A whole piece is filled where it is to lie if
+  // nothing speaks against it; `to` has room for a whole piece otherwise.
   template <class Fill>
   Status pieces(uint64_t values, const Fill& fill) {
     alignas(64) std::array<float, kRansPiece> buffer;
@@ -154,11 +160,13 @@ class ChunkDecoder {
     for (uint64_t at = 0; at < values; at += kRansPiece) {
       const size_t count = std::min<uint64_t>(kRansPiece, values - at);
       BALLAST_TRY(const size_t outliers, outliers_.next_piece(at / kRansPiece));
-      // Patching what was streamed past the caches fetches it again: good for a few values.
-      const bool in_place = as_ == DType::kF32 && aligned && count == kRansPiece &&
-                            (!streaming_ || outliers <= kPatchedInPlaceMax);
+      // Changing what was streamed past the caches fetches it again: good for a few values.
+      const bool few_changes = scales_.empty() && outliers <= kPatchedInPlaceMax;
+      const bool in_place =
+          as_ == DType::kF32 && aligned && count == kRansPiece && (!streaming_ || few_changes);
       float* const to = in_place ? reinterpret_cast<float*>(out_) : buffer.data();
       fill(to, count, in_place && streaming_);
+      if (!scales_.empty()) apply_scales(at, std::span(to, count));
       BALLAST_TRY_STATUS(outliers_.patch(outliers, std::span(to, count)));
       if (!in_place) store(buffer, count);
       out_ += count * dtype_bytes(as_);
@@ -167,9 +175,21 @@ class ChunkDecoder {
     return outliers_.finish();
   }
 
+  // `at` is the piece's place in the chunk.
+  void apply_scales(uint64_t at, std::span<float> piece) const {
+    const size_t group = parameters_.group;
+    for (const std::byte* scale = &scales_[at / group]; !piece.empty(); ++scale) {
+      const auto values = piece.first(std::min(group, piece.size()));
+      kernel().multiply(values.data(), values.size(),
+                        kWideScaleSteps.ratio[std::to_integer<size_t>(*scale)]);
+      piece = piece.subspan(values.size());
+    }
+  }
+
   void store(std::span<const float> buffer, size_t count) const {
     for (size_t at = 0; at < count; at += kPieceValues) {
-      store_f32(as_, &buffer[at], std::min(kPieceValues, count - at), out_ + at * dtype_bytes(as_));
+      store_f32(as_, &buffer[at], std::min(kPieceValues, count - at), out_ + at * dtype_bytes(as_),
+                streaming_);
     }
   }
 
@@ -177,6 +197,7 @@ class ChunkDecoder {
   DType as_;
   std::byte* out_;
   bool streaming_;
+  std::span<const std::byte> scales_;
   Outliers outliers_;
 };
 

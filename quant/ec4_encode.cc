@@ -1,5 +1,6 @@
 // Chunks of ec4 and ec4t, encoded: rounded first, which tells their size, and then written.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "proto/base/check.h"
@@ -7,6 +8,7 @@
 #include "quant/ec4.h"
 #include "quant/float_convert.h"
 #include "quant/kernels.h"
+#include "quant/log_scale.h"
 #include "quant/trellis.h"
 
 namespace ballast::quant {
@@ -35,20 +37,55 @@ std::span<const float> load_chunk(DType source, std::span<const std::byte> value
 }
 
 // A copy in `buffer`, which may be where they are, with 0 for NaN and the largest finite magnitude
-// for infinities.
-std::span<const float> made_finite(std::span<const float> values, std::vector<float>& buffer) {
-  const float largest = kernel().abs_max(values.data(), values.size());
+// of their group, or of all without groups, for infinities.
+std::span<const float> made_finite(std::span<const float> values, size_t group,
+                                   std::vector<float>& buffer) {
   if (values.data() != buffer.data()) buffer.assign(values.begin(), values.end());
-  for (float& value : buffer) {
-    if (std::isnan(value)) value = 0;
-    if (std::isinf(value)) value = std::copysign(largest, value);
+  const size_t part = group == 0 ? buffer.size() : group;
+  for (size_t at = 0; at < buffer.size(); at += part) {
+    const auto around = std::span(buffer).subspan(at, std::min(part, buffer.size() - at));
+    const float largest = kernel().abs_max(around.data(), around.size());
+    for (float& value : around) {
+      if (std::isnan(value)) value = 0;
+      if (std::isinf(value)) value = std::copysign(largest, value);
+    }
   }
   return buffer;
 }
 
-void add_sums(const QuantizeSums& lanes, ErrorSums& sums) {
+// Values that are rounded at once: those of a group, or without groups those of a piece, over which
+// sums of floats stay exact enough, as if their scale had step 0, which changes nothing.
+struct Part {
+  size_t begin;
+  size_t end;
+  uint8_t scale;
+
+  size_t size() const { return end - begin; }
+};
+template <class Visit>
+void for_each_part(const Ec4Parameters& parameters, const Ec4Chunk& chunk, const Visit& visit) {
+  const size_t most = parameters.group == 0 ? kRansPiece : parameters.group;
+  for (size_t at = 0; at < chunk.symbols.size(); at += most) {
+    const uint8_t scale = parameters.group == 0 ? 0 : chunk.scales[at / most];
+    visit(Part{at, std::min(chunk.symbols.size(), at + most), scale});
+  }
+}
+
+// In units of the scale: as they lie, or as a copy in `buffer`.
+const float* scaled(const float* values, const Part& part,
+                    std::array<float, kEc4Groups.back()>& buffer) {
+  if (part.scale == 0) return values + part.begin;
+  std::copy(values + part.begin, values + part.end, buffer.begin());
+  kernel().multiply(buffer.data(), part.size(), kWideScaleSteps.inverse[part.scale]);
+  return buffer.data();
+}
+
+// `unit`: of the values, in that of `sums`.
+void add_sums(const QuantizeSums& lanes, double unit, ErrorSums& sums) {
+  const double energy = unit * unit;
   for (size_t lane = 0; lane < kQuantizeLanes; ++lane) {
-    sums += {lanes.signal[lane], lanes.decoded[lane], lanes.noise[lane], lanes.max_error[lane]};
+    sums += {lanes.signal[lane] * energy, lanes.decoded[lane] * energy, lanes.noise[lane] * energy,
+             lanes.max_error[lane] * unit};
   }
 }
 
@@ -65,16 +102,15 @@ uint32_t round_to_symbols(const Ec4Parameters& parameters, std::span<const float
     scratch.survivors.resize(rows * kTrellisStates);
     outliers = kernel().ec4t_quantize(floats.data(), rows, chunk.lanes, inverse, parameters.shrink,
                                       scratch.survivors.data(), chunk.symbols.data(), sums);
-    add_sums(sums, chunk.error);
+    add_sums(sums, 1, chunk.error);
   } else {
-    // Sums of floats stay exact enough over a piece.
-    for (size_t at = 0; at < floats.size(); at += kRansPiece) {
-      const size_t part = std::min(kRansPiece, floats.size() - at);
+    alignas(64) std::array<float, kEc4Groups.back()> buffer;
+    for_each_part(parameters, chunk, [&](const Part& part) {
       sums = {};
-      outliers += kernel().ec4_quantize(&floats[at], part, inverse, parameters.shrink,
-                                        &chunk.symbols[at], sums);
-      add_sums(sums, chunk.error);
-    }
+      outliers += kernel().ec4_quantize(scaled(floats.data(), part, buffer), part.size(), inverse,
+                                        parameters.shrink, &chunk.symbols[part.begin], sums);
+      add_sums(sums, kWideScaleSteps.ratio[part.scale], chunk.error);
+    });
   }
   const double step = double{parameters.step} / parameters.shrink;
   chunk.error.signal_energy *= step * step;
@@ -90,17 +126,17 @@ void find_outliers(const Ec4Parameters& parameters, std::span<const float> float
   const float inverse = parameters.shrink / parameters.step;
   const float limit = parameters.trellis ? kEc4tOutlier : kEc4Outlier;
   chunk.outliers.clear();
-  for (size_t at = 0; at < floats.size(); at += kRansPiece) {
-    const size_t end = std::min(floats.size(), at + kRansPiece);
-    if (kernel().abs_max(&floats[at], end - at) * inverse < limit) continue;
-    for (size_t i = at; i < end; ++i) {
-      if (!(std::abs(floats[i] * inverse) >= limit) || std::isinf(floats[i])) continue;
+  for_each_part(parameters, chunk, [&](const Part& part) {
+    const float factor = kWideScaleSteps.inverse[part.scale];
+    if (kernel().abs_max(&floats[part.begin], part.size()) * factor * inverse < limit) return;
+    for (size_t i = part.begin; i < part.end; ++i) {
+      if (!(std::abs(floats[i] * factor * inverse) >= limit) || std::isinf(floats[i])) continue;
       chunk.outliers.push_back({static_cast<uint32_t>(i), floats[i]});
       const double energy = double{floats[i]} * floats[i];
       chunk.error.signal_energy += energy;
       chunk.error.decoded_energy += energy;
     }
-  }
+  });
 }
 
 void append_outliers(DType source, const Ec4Chunk& chunk, std::vector<std::byte>& out) {
@@ -137,7 +173,7 @@ void quantize_ec4_chunk(const Ec4Parameters& parameters, std::span<const std::by
   find_outliers(parameters, floats, chunk);
   // Others are NaN or infinite: to look for these in every chunk would take longer.
   if (outliers != chunk.outliers.size()) {
-    floats = made_finite(floats, scratch.floats);
+    floats = made_finite(floats, parameters.group, scratch.floats);
     outliers = round_to_symbols(parameters, floats, scratch, chunk);
     find_outliers(parameters, floats, chunk);
   }
@@ -146,7 +182,7 @@ void quantize_ec4_chunk(const Ec4Parameters& parameters, std::span<const std::by
 }
 
 double ec4_chunk_bits(DType source, const Ec4Chunk& chunk) {
-  double bits = 8.0 * sizeof(Ec4ChunkHead);
+  double bits = 8.0 * static_cast<double>(sizeof(Ec4ChunkHead) + chunk.scales.size());
   if (!chunk.outliers.empty()) {
     bits += 16.0 * static_cast<double>(ec4_pieces(chunk.values));
     bits += static_cast<double>(chunk.outliers.size()) *
@@ -165,6 +201,7 @@ std::vector<std::byte> write_ec4_chunk(DType source, const Ec4Chunk& chunk, Ec4S
                           static_cast<uint32_t>(chunk.outliers.size())};
   std::vector<std::byte> bytes;
   append(bytes, std::span(&head, 1));
+  append(bytes, chunk.scales);
   append_outliers(source, chunk, bytes);
   if (zero) return bytes;
   const RansFrequencies frequencies = rans_frequencies(chunk.counts);

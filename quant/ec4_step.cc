@@ -7,6 +7,7 @@
 #include "quant/ec4.h"
 #include "quant/float_convert.h"
 #include "quant/kernels.h"
+#include "quant/log_scale.h"
 
 namespace ballast::quant {
 namespace {
@@ -32,9 +33,10 @@ double power_of_grid(int places) {
   return power;
 }
 
-// Pieces spread over the values, as finite floats.
-std::vector<float> take_sample(DType source, std::span<const std::byte> values, size_t most) {
-  const size_t width = dtype_bytes(source);
+// Pieces spread over the values, as finite floats in units of their scales.
+std::vector<float> take_sample(const Ec4Parameters& parameters, std::span<const std::byte> values,
+                               size_t most, std::span<const uint8_t> scales) {
+  const size_t width = dtype_bytes(parameters.source);
   const size_t count = values.size() / width;
   const size_t wanted = std::min(count, most);
   const size_t pieces = (wanted + kPieceValues - 1) / kPieceValues;
@@ -44,7 +46,11 @@ std::vector<float> take_sample(DType source, std::span<const std::byte> values, 
     const size_t length = std::min(kPieceValues, wanted - i * kPieceValues);
     const size_t first = pieces == 1 ? 0 : (count - length) / (pieces - 1) * i;
     sample.resize(sample.size() + length);
-    load_f32(source, values.data() + first * width, length, &sample[sample.size() - length]);
+    float* const piece = &sample[sample.size() - length];
+    load_f32(parameters.source, values.data() + first * width, length, piece);
+    for (size_t at = 0; at < length && parameters.group != 0; ++at) {
+      piece[at] *= kWideScaleSteps.inverse[scales[(first + at) / parameters.group]];
+    }
   }
   for (float& value : sample) value = std::isfinite(value) ? value : 0.0f;
   sample.resize((sample.size() + kQuantizeLanes - 1) / kQuantizeLanes * kQuantizeLanes, 0.0f);
@@ -61,8 +67,8 @@ double ec4_side_bits(size_t lanes, double symbol_bits) {
          kFrequencyBits;
 }
 
-double ec4_overhead_bits(uint64_t values, double symbol_bits) {
-  double bits = 8.0 * kBlockHeaderBytes;
+double ec4_overhead_bits(uint32_t group, uint64_t values, double symbol_bits) {
+  double bits = 8.0 * static_cast<double>(kBlockHeaderBytes + ec4_scale_bytes(group, values));
   for (uint64_t at = 0; at < values; at += limits::kChunkValues) {
     const size_t lanes = rans_lanes(std::min(limits::kChunkValues, values - at));
     bits += 8.0 * (sizeof(uint32_t) + sizeof(Ec4ChunkHead)) + ec4_side_bits(lanes, symbol_bits);
@@ -84,11 +90,12 @@ int Ec4Target::moved(int place, double margin) const {
 }
 
 Ec4StepSearch::Ec4StepSearch(const Ec4Parameters& parameters, const Ec4Target& target,
-                             std::span<const std::byte> values, size_t sample)
+                             std::span<const std::byte> values, size_t sample,
+                             std::span<const uint8_t> scales)
     : parameters_(parameters),
       target_(target),
       values_(values.size() / dtype_bytes(parameters.source)),
-      sample_(take_sample(parameters.source, values, sample)),
+      sample_(take_sample(parameters, values, sample, scales)),
       symbols_(sample_.size()) {}
 
 float Ec4StepSearch::quantizer_step(int place) const {
@@ -127,8 +134,9 @@ double Ec4StepSearch::margin(int place) {
   const double outlier_bits = 8.0 * static_cast<double>(dtype_bytes(parameters_.source)) + 16;
   const double symbol_bits = rans_bits(counts, rans_frequencies(counts)) / sampled +
                              (parameters_.trellis ? kTrellisBits : 0.0);
-  const double bits = symbol_bits + sums.outliers * outlier_bits / sampled +
-                      ec4_overhead_bits(values_, symbol_bits) / static_cast<double>(values_);
+  const double bits =
+      symbol_bits + sums.outliers * outlier_bits / sampled +
+      ec4_overhead_bits(parameters_.group, values_, symbol_bits) / static_cast<double>(values_);
   return target_.margin(bits, 0, 0);
 }
 

@@ -1,5 +1,6 @@
 #include "quant/float_convert.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -29,6 +30,19 @@ void store_f32(DType dtype, const float* from, size_t count, std::byte* to, bool
   } else {
     std::memcpy(to, bytes, count * dtype_bytes(dtype));
   }
+}
+
+float abs_max_of(DType dtype, std::span<const std::byte> values) {
+  const size_t value_bytes = dtype_bytes(dtype);
+  alignas(64) float piece[kPieceValues];
+  float largest = 0;
+  while (!values.empty()) {
+    const size_t count = std::min(kPieceValues, values.size() / value_bytes);
+    load_f32(dtype, values.data(), count, piece);
+    largest = std::max(largest, kernel().abs_max(piece, count));
+    values = values.subspan(count * value_bytes);
+  }
+  return largest;
 }
 
 void finish_streaming() { std::atomic_thread_fence(std::memory_order_seq_cst); }

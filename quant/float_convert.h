@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "quant/dtype.h"
 #include "quant/kernels.h"
@@ -17,6 +18,9 @@ static_assert(kPieceValues >= kBatchGroups * kGroupValuesMax);
 void load_f32(DType dtype, const std::byte* from, size_t count, float* to);
 // `streaming`: bypass the caches, if `to` is 64-byte aligned; finish_streaming() must follow.
 void store_f32(DType dtype, const float* from, size_t count, std::byte* to, bool streaming = false);
+
+// The largest finite magnitude of all the values, of a codable dtype; 0 without one.
+float abs_max_of(DType dtype, std::span<const std::byte> values);
 
 // Orders all streaming writes before what this thread does next.
 void finish_streaming();

@@ -22,6 +22,10 @@ float abs_max(const float* values, size_t count) {
   return __builtin_bit_cast(float, largest);
 }
 
+void multiply(float* values, size_t count, float factor) {
+  for (size_t i = 0; i < count; ++i) values[i] *= factor;
+}
+
 void bf16_to_f32(const uint16_t* from, float* to, size_t count) {
   for (size_t i = 0; i < count; ++i) to[i] = __builtin_bit_cast(float, uint32_t{from[i]} << 16);
 }

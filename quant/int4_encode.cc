@@ -34,16 +34,7 @@ void add_batch(const EncodedBatch& batch, ErrorSums& sums) {
 }  // namespace
 
 float choose_scale_base(std::span<const std::byte> values, DType source) {
-  const size_t value_bytes = dtype_bytes(source);
-  alignas(64) std::array<float, kPieceValues> piece;
-  float largest = 0;
-  while (!values.empty()) {
-    const size_t count = std::min(kPieceValues, values.size() / value_bytes);
-    load_f32(source, values.data(), count, piece.data());
-    largest = std::max(largest, kernel().abs_max(piece.data(), count));
-    values = values.subspan(count * value_bytes);
-  }
-  return std::clamp(largest * kBasePerMagnitude, kScaleBaseMin, kScaleBaseMax);
+  return std::clamp(abs_max_of(source, values) * kBasePerMagnitude, kScaleBaseMin, kScaleBaseMax);
 }
 
 ErrorSums encode_int4_chunk(const Int4Parameters& parameters, std::span<const std::byte> values,

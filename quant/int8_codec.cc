@@ -28,20 +28,6 @@ constexpr uint64_t payload_bytes(uint64_t values) {
          chunk_bytes(values % limits::kChunkValues);
 }
 
-// The smallest base whose step 0 holds all values.
-float choose_base(std::span<const std::byte> values, DType source) {
-  const size_t value_bytes = dtype_bytes(source);
-  alignas(64) std::array<float, kPieceValues> piece;
-  float largest = 0;
-  while (!values.empty()) {
-    const size_t count = std::min(kPieceValues, values.size() / value_bytes);
-    load_f32(source, values.data(), count, piece.data());
-    largest = std::max(largest, kernel().abs_max(piece.data(), count));
-    values = values.subspan(count * value_bytes);
-  }
-  return std::clamp(largest / 127, kWideScaleBaseMin, kScaleBaseMax);
-}
-
 ErrorSums sums_in_units(const PairSums& lanes, double unit) {
   ErrorSums sums;
   for (size_t lane = 0; lane < PairSums::kLanes; ++lane) {
@@ -86,7 +72,9 @@ class Int8Encoder final : public TensorEncoder {
     BALLAST_CHECK(values.size() % value_bytes == 0);
     const uint64_t count = values.size() / value_bytes;
     BALLAST_CHECK(count <= values_per_block(codec_, source_));
-    const float base = choose_base(values, source_);
+    // The smallest base whose step 0 holds all values.
+    const float base =
+        std::clamp(abs_max_of(source_, values) / 127, kWideScaleBaseMin, kScaleBaseMax);
     EncodedBlock block{MutableBytes(kBlockHeaderBytes + payload_bytes(count)), {}};
     write_header({codec_, source_, count, ScaleType::kLogScale, base, {}},
                  block.bytes.span().first<kBlockHeaderBytes>());

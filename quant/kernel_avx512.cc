@@ -414,6 +414,7 @@ const Kernel& avx512_kernel() {
       .bf16_to_f32 = bf16_to_f32,
       .f32_to_f16 = f32_to_f16,
       .f32_to_bf16 = f32_to_bf16,
+      .multiply = multiply,
       .measure = measure,
       .rans_encode = rans_encode,
       .rans_decode = rans_decode,

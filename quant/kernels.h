@@ -154,6 +154,9 @@ struct LosslessKernel {
 using ToF32Fn = void (*)(const uint16_t* from, float* to, size_t count);
 using FromF32Fn = void (*)(const float* from, uint16_t* to, size_t count);
 
+// In place.
+using MultiplyFn = void (*)(float* values, size_t count, float factor);
+
 struct PairSums {
   static constexpr size_t kLanes = 16;
   // Value i counts in lane i mod kLanes.
@@ -242,6 +245,7 @@ struct Kernel {
   ToF32Fn bf16_to_f32;
   FromF32Fn f32_to_f16;
   FromF32Fn f32_to_bf16;
+  MultiplyFn multiply;
   MeasureFn measure;
   RansEncodeFn rans_encode;
   RansDecodeFn rans_decode;

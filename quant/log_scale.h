@@ -54,7 +54,7 @@ consteval ScaleSteps<kCount> make_scale_steps() {
 }
 inline constexpr auto kScaleSteps = make_scale_steps<kZeroScale + 1>();
 
-// Where no sign is needed, all 8 bits count steps (int8).
+// Where no sign is needed, all 8 bits count steps (int8, ec4).
 inline constexpr int kWideScaleStepMax = 254;
 inline constexpr uint8_t kWideZeroScale = 255;
 inline constexpr float kWideScaleBaseMin = 0x1p-110f;  // as above, for 254 steps

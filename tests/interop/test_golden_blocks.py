@@ -99,7 +99,8 @@ class DamagedBlocks(unittest.TestCase):
         self.assert_rejected(block, with_byte(base, 0, base[0] ^ 1), "not the block's base")
 
     def test_a_damaged_chunk_that_is_entropy_coded_is_noticed(self):
-        for name in ("ec4_F32_5000.block", "ec4t_BF16_5000.block", "lossless_F32_700.block"):
+        for name in ("ec4_F32_5000.block", "ec4-group-512_F32_5000.block",
+                     "ec4t_BF16_5000.block", "lossless_F32_700.block"):
             block, base = read_golden(name)
             with self.subTest(name):
                 middle = len(block) - 200

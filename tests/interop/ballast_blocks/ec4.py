@@ -1,9 +1,10 @@
-"""docs/formats/ec4.md: indexes of a uniform step, with or without a trellis, and outliers."""
+"""docs/formats/ec4.md: indexes of a uniform step, with or without a trellis, scales and outliers."""
 import numpy as np
 
 from .dtypes import F32, convert
 from .rans import read_symbols
 from .reader import chunks_by_table, joined
+from .scaled import log_scales
 
 _VALUES_MAX = 2097152
 _PIECE = 4096
@@ -45,16 +46,27 @@ def _read_multiples(reader, n, lanes, trellis):
     return _trellis_multiples(indexes, lanes) if trellis else indexes
 
 
-def decode_chunk(reader, n, step, dtype, trellis):
+def _read_scales(reader, n, group):
+    """A factor for each value."""
+    if group == 0:
+        return np.float32(1)
+    groups = -(-n // group)
+    scales = reader.array("u1", groups + groups % 2, "scales")[:groups]
+    return np.repeat(log_scales(np.float32(1), scales, 255), group)[:n]
+
+
+def decode_chunk(reader, n, step, dtype, trellis, group=0):
     head = reader.number("<u4", "chunk head")
     vectors, outliers = head % 256, head // 256
     if vectors not in (0, 1, 2, 4, 8):
         raise ValueError(f"chunk head with {vectors} vectors")
+    scales = _read_scales(reader, n, group)
     positions, replacements = _read_outliers(reader, n, outliers, dtype)
     if vectors == 0:
         values = np.zeros(n, np.float32)
     else:
         values = step * _read_multiples(reader, n, 16 * vectors, trellis).astype(np.float32)
+    values *= scales
     values[positions] = replacements
     reader.end()
     return values
@@ -63,6 +75,6 @@ def decode_chunk(reader, n, step, dtype, trellis):
 def decode(header, reader):
     if header.values > _VALUES_MAX:
         raise ValueError(f"{header.values} values")
-    parts = [decode_chunk(chunk, n, header.base, header.dtype, header.codec == "ec4t")
+    parts = [decode_chunk(chunk, n, header.base, header.dtype, header.codec == "ec4t", header.group)
              for n, chunk in chunks_by_table(header.values, reader)]
     return F32, joined(parts, np.float32).view(np.uint32)

@@ -29,7 +29,7 @@ _RULES = {
     4: _Rules("bf16"),
     5: _Rules("int4", _LOG_SCALE, (16, 32, 64), (2.0**-118, _LOG_SCALE_MAX), "codebook"),
     6: _Rules("int8", _LOG_SCALE, (32,), (2.0**-110, _LOG_SCALE_MAX)),
-    7: _Rules("ec4", _STEP, (0,), EC4_STEPS),
+    7: _Rules("ec4", _STEP, (0, 256, 512, 1024), EC4_STEPS),
     8: _Rules("ec4t", _STEP, (0,), (EC4_STEPS[0], EC4_STEPS[1] / 2)),
     9: _Rules("lossless", parameters="digest"),
     10: _Rules("sparse4", _LOG_SCALE, (16, 32, 64), (2.0**-118, _LOG_SCALE_MAX), "codebook"),

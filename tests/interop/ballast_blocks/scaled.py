@@ -11,7 +11,7 @@ _P = np.array([
 ], np.uint32).view(np.float32)
 
 
-def _magnitudes(base, steps, step_of_zero):
+def log_scales(base, steps, step_of_zero):
     steps = steps.astype(np.int32)
     magnitudes = np.ldexp(base * _P[steps % 16], -(steps // 16))
     return np.where(steps == step_of_zero, np.float32(0), magnitudes)
@@ -29,14 +29,14 @@ def int4_chunk(header, reader, n):
     codes = np.concatenate([codes & 15, codes >> 4], axis=1)
     factors = header.codebook[codes].reshape(-1, header.group)
     factors = np.where(scales[:, None] & 128, -factors, factors)
-    return _products(_magnitudes(header.base, scales & 127, 127), factors)[:n]
+    return _products(log_scales(header.base, scales & 127, 127), factors)[:n]
 
 
 def int8_chunk(header, reader, n):
     groups = -(-n // header.group)
     scales = reader.array("u1", groups, "scales")
     codes = reader.array("i1", groups * header.group, "codes").reshape(groups, header.group)
-    return _products(_magnitudes(header.base, scales, 255), codes)[:n]
+    return _products(log_scales(header.base, scales, 255), codes)[:n]
 
 
 def _decode(header, reader, chunk):

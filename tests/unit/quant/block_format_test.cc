@@ -48,7 +48,7 @@ TEST(BlockFormat, the_int4_example_of_the_page) {
 
 TEST(BlockFormat, inspect_tells_what_was_encoded) {
   for (const char* name : {"raw", "f32", "f16", "bf16", "int4:group=16", "int4", "int4:group=64",
-                           "int8", "lossless", "sparse4"}) {
+                           "int8", "ec4:group=512", "lossless", "sparse4"}) {
     for (const DType source : {DType::kF32, DType::kF16, DType::kBF16}) {
       const ByteVector block = encode_bytes(codec(name), source, random_bytes(600, 1));
       const Result<BlockInfo> info = inspect_block(block);
@@ -61,7 +61,7 @@ TEST(BlockFormat, inspect_tells_what_was_encoded) {
 }
 
 TEST(BlockFormat, a_wrong_length_is_corrupt) {
-  for (const char* name : {"raw", "f16", "int4", "int8", "lossless", "sparse4"}) {
+  for (const char* name : {"raw", "f16", "int4", "int8", "ec4:group=256", "lossless", "sparse4"}) {
     ByteVector block = encode_floats(name, normal_values(1000));
     for (size_t length = 0; length < block.size(); length += length < 70 ? 1 : 61) {
       expect_corrupt(std::span(block).first(length), name);

@@ -20,6 +20,8 @@ TEST(Codec, names_are_parsed_and_written) {
         Case{"int4:group=16", {CodecId::kInt4, 16}, "int4:group=16"},
         Case{"int4:group=32", {CodecId::kInt4, 32}, "int4"},
         Case{"int4:group=64", {CodecId::kInt4, 64}, "int4:group=64"},
+        Case{"ec4", {CodecId::kEc4}, "ec4"},
+        Case{"ec4:group=512", {CodecId::kEc4, 512}, "ec4:group=512"},
         Case{"sparse4", {CodecId::kSparse4, 32}, "sparse4"},
         Case{"sparse4:group=64", {CodecId::kSparse4, 64}, "sparse4:group=64"}}) {
     const Result<CodecSpec> parsed = parse_codec(c.text);
@@ -29,10 +31,26 @@ TEST(Codec, names_are_parsed_and_written) {
     EXPECT_EQ(codec_from_numbers(static_cast<uint32_t>(parsed->id), parsed->group_size).value(),
               c.spec);
   }
-  for (const std::string_view text :
-       {"", "INT4", "int4:", "int4:group=8", "int4:group=16,", "int4:group", "int4:group=1e999",
-        "int4:bits=4", "int8:group=16", "int8:bits=8", "lossless:group=32", "sparse4:group=8",
-        "sparse4:db=20", "int4:size=16", "int5", "raw ", "bf16:group=16"}) {
+  for (const std::string_view text : {"",
+                                      "INT4",
+                                      "int4:",
+                                      "int4:group=8",
+                                      "int4:group=16,",
+                                      "int4:group",
+                                      "int4:group=1e999",
+                                      "int4:bits=4",
+                                      "int8:group=16",
+                                      "int8:bits=8",
+                                      "lossless:group=32",
+                                      "sparse4:group=8",
+                                      "sparse4:db=20",
+                                      "ec4:group=128",
+                                      "ec4:group=0",
+                                      "ec4t:group=512",
+                                      "int4:size=16",
+                                      "int5",
+                                      "raw ",
+                                      "bf16:group=16"}) {
     const Result<CodecSpec> parsed = parse_codec(text);
     ASSERT_FALSE(parsed.has_value()) << text;
     EXPECT_EQ(parsed.error().code, Errc::kInvalidArgument);
@@ -41,9 +59,26 @@ TEST(Codec, names_are_parsed_and_written) {
   }
 }
 
+TEST(Codec, groups_and_targets_go_together) {
+  const CodecSpec spec = parse_codec("ec4:group=512,bits=3.9").value();
+  EXPECT_EQ(spec, (CodecSpec{CodecId::kEc4, 512, 3900}));
+  EXPECT_EQ(codec_name(spec), "ec4:bits=3.9,group=512");
+  EXPECT_EQ(parse_codec(codec_name(spec)).value(), spec);
+  EXPECT_NE(parse_codec("ec4t:group=512").error().message.find("ec4 alone also :group="),
+            std::string::npos);
+}
+
 TEST(Codec, numbers_are_checked) {
-  for (const auto& [id, group] : std::vector<std::pair<uint32_t, uint32_t>>{
-           {0, 0}, {200, 0}, {257, 0}, {1, 32}, {2, 16}, {5, 0}, {5, 8}, {5, 128}}) {
+  for (const auto& [id, group] : std::vector<std::pair<uint32_t, uint32_t>>{{0, 0},
+                                                                            {200, 0},
+                                                                            {257, 0},
+                                                                            {1, 32},
+                                                                            {2, 16},
+                                                                            {5, 0},
+                                                                            {5, 8},
+                                                                            {5, 128},
+                                                                            {7, 128},
+                                                                            {8, 512}}) {
     const Result<CodecSpec> spec = codec_from_numbers(id, group);
     ASSERT_FALSE(spec.has_value()) << id << " " << group;
     EXPECT_EQ(spec.error().code, Errc::kCorrupt);

@@ -1,6 +1,8 @@
 // ec4 and ec4t: size and error as promised, the same bytes from every kernel, any input.
 #include "quant/ec4.h"
 
+#include <fmt/format.h>
+
 #include <limits>
 
 #include "proto/base/limits.h"
@@ -10,7 +12,12 @@
 namespace ballast::quant {
 namespace {
 
-constexpr const char* kNames[] = {"ec4", "ec4t"};
+constexpr const char* kNames[] = {"ec4", "ec4t", "ec4:group=512"};
+constexpr const char* kGroupNames[] = {"ec4:group=256", "ec4:group=512", "ec4:group=1024"};
+
+std::string with_target(std::string_view name, std::string_view target, double value) {
+  return fmt::format("{}{}{}={}", name, name.contains(':') ? ',' : ':', target, value);
+}
 
 std::vector<float> student_values(size_t count, uint64_t seed) {
   Random random(seed);
@@ -19,7 +26,16 @@ std::vector<float> student_values(size_t count, uint64_t seed) {
   return values;
 }
 
-double sqnr_db(const std::vector<float>& values, const std::vector<float>& decoded) {
+// Rows of 2,048 values, of which the sizes fall to a thousandth and then begin again.
+std::vector<float> values_in_rows(size_t count) {
+  std::vector<float> values = normal_values(count, 8);
+  for (size_t i = 0; i < count; ++i) {
+    values[i] *= static_cast<float>(std::pow(1000, -static_cast<double>(i / 2048 % 16) / 15));
+  }
+  return values;
+}
+
+double sqnr_db(std::span<const float> values, std::span<const float> decoded) {
   double signal = 0;
   double noise = 0;
   for (size_t i = 0; i < values.size(); ++i) {
@@ -46,7 +62,7 @@ TEST(Ec4, keeps_its_target_in_bits) {
   for (const auto& values : {normal_values(200'000), student_values(200'000, 3)}) {
     for (const double bits : {2.0, 3.0, 3.9, 4.5}) {
       for (const char* name : kNames) {
-        const Outcome found = outcome(std::string(name) + ":bits=" + std::to_string(bits), values);
+        const Outcome found = outcome(with_target(name, "bits", bits), values);
         EXPECT_LE(found.bits, bits) << name;
         // With fine steps outliers decide, which a sample of the values can't tell exactly.
         EXPECT_GT(found.bits, bits - (bits > 4 ? 0.4 : 0.06)) << name;
@@ -59,10 +75,26 @@ TEST(Ec4, keeps_its_target_in_decibels) {
   for (const auto& values : {normal_values(100'000), student_values(100'000, 4)}) {
     for (const double db : {10.0, 18.5, 24.0}) {
       for (const char* name : kNames) {
-        const Outcome found = outcome(std::string(name) + ":db=" + std::to_string(db), values);
+        const Outcome found = outcome(with_target(name, "db", db), values);
         EXPECT_GE(found.db, db) << name;
         EXPECT_LT(found.db, db + 0.6) << name;
       }
+    }
+  }
+}
+
+TEST(Ec4, keeps_its_target_with_groups_of_any_size) {
+  const std::vector<float> values = values_in_rows(200'000);
+  for (const char* name : kGroupNames) {
+    for (const double bits : {2.0, 3.0, 3.9}) {
+      const Outcome found = outcome(with_target(name, "bits", bits), values);
+      EXPECT_LE(found.bits, bits) << name;
+      EXPECT_GT(found.bits, bits - 0.06) << name;
+    }
+    for (const double db : {10.0, 18.5, 24.0}) {
+      const Outcome found = outcome(with_target(name, "db", db), values);
+      EXPECT_GE(found.db, db) << name;
+      EXPECT_LT(found.db, db + 0.6) << name;
     }
   }
 }
@@ -84,8 +116,32 @@ TEST(Ec4, the_trellis_gains_almost_a_decibel) {
   EXPECT_GT(outcome("ec4t:bits=3.9", values).db, outcome("ec4:bits=3.9", values).db + 0.8);
 }
 
+double worst_group(const std::vector<float>& values, const std::vector<float>& decoded,
+                   size_t group) {
+  double worst = std::numeric_limits<double>::infinity();
+  for (size_t at = 0; at < values.size(); at += group) {
+    const size_t count = std::min(group, values.size() - at);
+    worst = std::min(worst, sqnr_db(std::span(values).subspan(at, count),
+                                    std::span(decoded).subspan(at, count)));
+  }
+  return worst;
+}
+
+TEST(Ec4, groups_of_small_values_lose_no_more_than_others) {
+  const std::vector<float> values = values_in_rows(1 << 18);
+  EXPECT_LT(worst_group(values, decode_floats(encode_floats("ec4", values)), 512), 1);
+  EXPECT_GT(worst_group(values, decode_floats(encode_floats("ec4:group=256", values)), 256), 18);
+  EXPECT_GT(worst_group(values, decode_floats(encode_floats("ec4:group=512", values)), 512), 18);
+  EXPECT_GT(worst_group(values, decode_floats(encode_floats("ec4:group=1024", values)), 1024), 18);
+}
+
+TEST(Ec4, groups_cost_little_where_all_values_are_alike) {
+  const std::vector<float> values = normal_values(1 << 19);
+  EXPECT_GT(outcome("ec4:group=512", values).db, outcome("ec4", values).db - 0.15);
+}
+
 TEST(Ec4, every_kernel_gives_the_same_bytes_and_values) {
-  for (const char* name : kNames) {
+  for (const char* name : {"ec4", "ec4t", "ec4:group=256", "ec4:group=512", "ec4:group=1024"}) {
     for (const size_t count : {1, 15, 16, 4095, 4097, 40'000, 70'001, 131'072, 200'000}) {
       for (const DType source : {DType::kF32, DType::kF16, DType::kBF16}) {
         std::vector<float> floats = student_values(count, count);
@@ -121,11 +177,14 @@ TEST(Ec4, large_outputs_are_the_same_as_small_ones) {
     const ByteVector block = encode_floats(name, values);
     for (const std::string_view kernel_name : available_kernels()) {
       const WithKernel with(kernel_name);
-      const ByteVector whole = decode_bytes(block, DType::kF32);
-      for (uint64_t first = 0; first < values.size(); first += 100'000) {
-        const uint64_t count = std::min<uint64_t>(100'000, values.size() - first);
-        EXPECT_TRUE(std::ranges::equal(decode_range(block, first, count, DType::kF32),
-                                       std::span(whole).subspan(first * 4, count * 4)));
+      for (const DType as : {DType::kF32, DType::kF16, DType::kBF16}) {
+        const ByteVector whole = decode_bytes(block, as);
+        const size_t width = dtype_bytes(as);
+        for (uint64_t first = 0; first < values.size(); first += 100'000) {
+          const uint64_t count = std::min<uint64_t>(100'000, values.size() - first);
+          EXPECT_TRUE(std::ranges::equal(decode_range(block, first, count, as),
+                                         std::span(whole).subspan(first * width, count * width)));
+        }
       }
     }
   }
@@ -161,6 +220,55 @@ TEST(Ec4, special_values_have_defined_results) {
   }
 }
 
+TEST(Ec4, an_infinity_in_a_group_is_as_large_as_the_group) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const char* name : kGroupNames) {
+    std::vector<float> values = normal_values(10'000);
+    const size_t group = codec(name).group_size;
+    for (size_t i = group; i < 2 * group; ++i) values[i] *= 0.01f;
+    values[group + 1] = -kInf;
+    values[group + 2] = 0.05f;
+    // In two groups there is nothing else but NaN.
+    for (size_t i = 2 * group; i < 4 * group; ++i) values[i] = std::nanf("");
+    values[2 * group] = kInf;
+    const std::vector<float> decoded = decode_floats(encode_floats(name, values));
+    EXPECT_NEAR(decoded[group + 1], -0.05, 0.004) << name;
+    for (size_t i = 2 * group; i < 4 * group; ++i) ASSERT_EQ(decoded[i], 0) << name;
+  }
+}
+
+TEST(Ec4, groups_of_zeros_stay_zeros_and_are_no_bound_for_others) {
+  for (const char* name : kGroupNames) {
+    std::vector<float> values = normal_values(140'001);
+    const size_t group = codec(name).group_size;
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (i / group % 3 != 1) values[i] = 0;
+    }
+    EXPECT_GT(outcome(name, values).db, 20) << name;
+    const std::vector<float> decoded = decode_floats(encode_floats(name, values));
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (values[i] == 0) ASSERT_EQ(decoded[i], 0) << name << " " << i;
+    }
+  }
+}
+
+// No scale may make a value infinite, nor a group vanish that is as small as scales reach.
+TEST(Ec4, groups_at_the_ends_of_the_floats) {
+  for (const char* name : kGroupNames) {
+    const size_t group = codec(name).group_size;
+    std::vector<float> values = normal_values(8 * group);
+    for (size_t i = 0; i < group; ++i) values[i] = i % 2 == 0 ? 3.4e38f : -3.4e38f;
+    values[group] = 3.4e38f;
+    const std::vector<float> decoded = decode_floats(encode_floats(name, values));
+    for (const size_t i : {size_t{1}, group}) {
+      EXPECT_NEAR(decoded[i] / values[i], 1, 0.3) << name << " " << i;
+    }
+    values = normal_values(8 * group);
+    for (size_t i = 0; i < group; ++i) values[i] *= 50'000;
+    EXPECT_GT(worst_group(values, decode_floats(encode_floats(name, values)), group), 18);
+  }
+}
+
 TEST(Ec4, zeros_constants_and_extremes) {
   for (const char* name : kNames) {
     for (const float value : {0.0f, 1.0f, -3e38f, 1e-38f, 1e-45f}) {
@@ -174,7 +282,8 @@ TEST(Ec4, zeros_constants_and_extremes) {
         }
       }
     }
-    EXPECT_LT(encode_floats(name, std::vector<float>(131'072, 0.0f)).size(), 100U);
+    EXPECT_LT(encode_floats(name, std::vector<float>(131'072, 0.0f)).size(),
+              100 + ec4_scale_bytes(codec(name).group_size, 131'072));
     EXPECT_EQ(decode_floats(encode_floats(name, {})).size(), 0U);
   }
 }
@@ -186,11 +295,13 @@ TEST(Ec4, values_without_any_scale_fit_a_block) {
   for (float& value : values) {
     value = static_cast<float>(random.normal() * std::exp2(static_cast<double>(random.below(60))));
   }
-  for (const char* name : {"ec4:bits=4.9", "ec4:db=27", "ec4t:db=27"}) {
+  for (const char* name : {"ec4:bits=4.9", "ec4:db=27", "ec4t:db=27", "ec4:group=256,db=27"}) {
     EXPECT_LE(encode_floats(name, values).size(), limits::kBlockBytesMax) << name;
   }
   const ByteVector noise = random_bytes(values.size() * 4, 6);
-  EXPECT_LE(encode_bytes(codec("ec4"), DType::kF32, noise).size(), limits::kBlockBytesMax);
+  for (const char* name : kNames) {
+    EXPECT_LE(encode_bytes(codec(name), DType::kF32, noise).size(), limits::kBlockBytesMax) << name;
+  }
 }
 
 TEST(Ec4, damage_is_an_error_or_other_values) {
@@ -209,6 +320,22 @@ TEST(Ec4, damage_is_an_error_or_other_values) {
         const Status status = decode_block(damaged, 0, values.size(), DType::kF32, out);
         if (!status) EXPECT_EQ(status.error().code, Errc::kCorrupt);
       }
+    }
+  }
+}
+
+TEST(Ec4, a_chunk_without_room_for_its_scales_is_corrupt) {
+  const std::array<std::byte, 8> chunk{};  // a head that says that all indexes are 0, and scales
+  std::array<float, 1025> out;
+  const Ec4Parameters parameters{.group = 256};
+  for (size_t length = 0; length <= chunk.size(); ++length) {
+    for (const size_t values : {1, 512, 513, 1024, 1025}) {
+      const bool fits = length == sizeof(Ec4ChunkHead) + ec4_scale_bytes(256, values);
+      const Status status =
+          decode_ec4_chunk(parameters, std::span(chunk).first(length), values, DType::kF32,
+                           std::as_writable_bytes(std::span(out)).data(), false);
+      ASSERT_EQ(status.has_value(), fits) << length << " " << values;
+      if (!fits) EXPECT_EQ(status.error().code, Errc::kCorrupt);
     }
   }
 }

@@ -35,6 +35,13 @@ std::vector<float> moved(size_t count) {
   return values;
 }
 
+// The same in rows of which each has half the size of the one before.
+std::vector<float> falling(size_t count) {
+  std::vector<float> values = triangular(count);
+  for (size_t i = 0; i < count; ++i) values[i] = std::ldexp(values[i], -static_cast<int>(i / 400));
+  return values;
+}
+
 // The same with long mantissas, and among them rare values of up to 40 octaves more.
 std::vector<float> wide(size_t count) {
   std::vector<float> values = triangular(count);
@@ -97,6 +104,8 @@ constexpr Golden kGolden[] = {
     {"ec4", DType::kF32, 9000, wide},
     {"ec4", DType::kBF16, 70000, triangular, 16},
     {"ec4", DType::kF32, 131200, triangular, 997},
+    {"ec4:group=512", DType::kF32, 5000, falling},
+    {"ec4:group=256", DType::kBF16, 5300, triangular, 200},
     {"ec4t", DType::kBF16, 5000},
     {"ec4t", DType::kF16, 5000},
     {"ec4t", DType::kF32, 9000, wide},

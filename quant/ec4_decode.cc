@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 
 #include "quant/ec4.h"
 #include "quant/float_convert.h"
@@ -44,11 +45,15 @@ class Outliers {
     return count;
   }
 
-  Status patch(size_t count, std::span<float> piece) {
+  // Puts the outliers, as dtype `as`, into a piece of floats or of words of 16 bits.
+  template <class Word>
+  Status patch(size_t count, DType as, std::span<Word> piece) {
     for (size_t i = 0; i < count; ++i) {
       const size_t position = number_at(positions_);
       if (position >= piece.size()) return fail(Errc::kCorrupt, "an outlier lies outside");
-      load_f32(source_, stored_, 1, &piece[position]);
+      float value = 0;
+      load_f32(source_, stored_, 1, &value);
+      store_f32(as, &value, 1, reinterpret_cast<std::byte*>(&piece[position]));
       positions_ += 2;
       stored_ += width_;
       --left_;
@@ -76,23 +81,36 @@ class Outliers {
   size_t left_ = 0;
 };
 
-// What the symbols stand for: 32 values, or 64 with the trellis.
+// What the symbols stand for, as floats or as words of 16 bits: 32 values, or 64 with the trellis.
+template <class Word>
 struct SymbolValues {
-  explicit SymbolValues(const Ec4Parameters& parameters) : of{} {
+  SymbolValues(const Ec4Parameters& parameters, DType as) {
+    std::array<float, 2 * kRansSymbols> values{};
     for (int symbol = 0; symbol < static_cast<int>(kRansSymbols); ++symbol) {
       const int index = symbol - kEc4IndexMax;
       const int sign = (index > 0) - (index < 0);
       if (parameters.trellis) {
-        of[symbol] = static_cast<float>(2 * index) * parameters.step;
-        of[symbol + kRansSymbols] = static_cast<float>(2 * index - sign) * parameters.step;
+        values[symbol] = static_cast<float>(2 * index) * parameters.step;
+        values[symbol + kRansSymbols] = static_cast<float>(2 * index - sign) * parameters.step;
       } else {
-        of[symbol] = static_cast<float>(index) * parameters.step;
+        values[symbol] = static_cast<float>(index) * parameters.step;
       }
     }
+    store_f32(as, values.data(), values.size(), reinterpret_cast<std::byte*>(of.data()));
   }
-  alignas(64) std::array<float, 2 * kRansSymbols> of;
+  alignas(64) std::array<Word, 2 * kRansSymbols> of;
 };
 
+// The kernel's functions for them.
+Ec4DecodeFn<float> decoder_of(bool trellis, float /*word*/) {
+  return trellis ? kernel().ec4t_to_32 : kernel().ec4_to_32;
+}
+Ec4DecodeFn<uint16_t> decoder_of(bool trellis, uint16_t /*word*/) {
+  return trellis ? kernel().ec4t_to_16 : kernel().ec4_to_16;
+}
+
+// Decodes a chunk as words: floats, which may have to become another dtype, or 16 bits.
+template <class Word>
 class ChunkDecoder {
  public:
   ChunkDecoder(const Ec4Parameters& parameters, DType as, std::byte* out, bool streaming)
@@ -110,7 +128,7 @@ class ChunkDecoder {
     chunk = chunk.subspan(scale_bytes);
     BALLAST_TRY(outliers_, Outliers::open(chunk, parameters_.source, head.outliers, values));
     if (head.vectors == 0 && chunk.empty()) {
-      return pieces(values, [](float* to, size_t count, bool) { std::fill_n(to, count, 0.0f); });
+      return pieces(values, [](Word* to, size_t count, bool) { std::fill_n(to, count, Word{0}); });
     }
     const bool lanes =
         head.vectors == 1 || head.vectors == 2 || head.vectors == 4 || head.vectors == 8;
@@ -119,13 +137,16 @@ class ChunkDecoder {
   }
 
  private:
+  // What a piece is decoded to.
+  static constexpr bool kFloats = std::is_same_v<Word, float>;
+
   Status coded(std::span<const std::byte> chunk, size_t lanes, uint64_t values) {
     BALLAST_TRY(const RansFrequencies frequencies, read_frequencies(chunk));
     BALLAST_TRY(RansReader reader, RansReader::open(chunk, lanes, (values + lanes - 1) / lanes));
     const RansDecodeTable table(frequencies);
-    const SymbolValues symbol_values(parameters_);
-    const auto decode = parameters_.trellis ? kernel().ec4t_to_32 : kernel().ec4_to_32;
-    BALLAST_TRY_STATUS(pieces(values, [&](float* to, size_t count, bool streaming) {
+    const SymbolValues<Word> symbol_values(parameters_, kFloats ? DType::kF32 : as_);
+    const auto decode = decoder_of(parameters_.trellis, Word{0});
+    BALLAST_TRY_STATUS(pieces(values, [&](Word* to, size_t count, bool streaming) {
       const size_t rows = (count + lanes - 1) / lanes;
       const size_t coded = reader.prepare(rows);
       decode(table, symbol_values.of.data(), reader.cursor(), coded, to, streaming);
@@ -135,7 +156,8 @@ class ChunkDecoder {
   }
 
   // The last rows, of which the states have the symbols.
-  void close(RansReader& reader, const SymbolValues& symbol_values, size_t rows, float* to) const {
+  void close(RansReader& reader, const SymbolValues<Word>& symbol_values, size_t rows,
+             Word* to) const {
     std::array<uint8_t, kRansClosingRows * kRansLanesMax> symbols;
     reader.closing(rows, symbols.data());
     RansCursor& cursor = reader.cursor();
@@ -155,20 +177,21 @@ class ChunkDecoder {
   // nothing speaks against it; `to` has room for a whole piece otherwise.
   template <class Fill>
   Status pieces(uint64_t values, const Fill& fill) {
-    alignas(64) std::array<float, kRansPiece> buffer;
-    const bool aligned = reinterpret_cast<uintptr_t>(out_) % alignof(float) == 0;
+    alignas(64) std::array<Word, kRansPiece> buffer;
+    const bool fits =
+        dtype_bytes(as_) == sizeof(Word) && reinterpret_cast<uintptr_t>(out_) % alignof(Word) == 0;
     for (uint64_t at = 0; at < values; at += kRansPiece) {
       const size_t count = std::min<uint64_t>(kRansPiece, values - at);
       BALLAST_TRY(const size_t outliers, outliers_.next_piece(at / kRansPiece));
       // Changing what was streamed past the caches fetches it again: good for a few values.
       const bool few_changes = scales_.empty() && outliers <= kPatchedInPlaceMax;
-      const bool in_place =
-          as_ == DType::kF32 && aligned && count == kRansPiece && (!streaming_ || few_changes);
-      float* const to = in_place ? reinterpret_cast<float*>(out_) : buffer.data();
+      const bool in_place = fits && count == kRansPiece && (!streaming_ || few_changes);
+      Word* const to = in_place ? reinterpret_cast<Word*>(out_) : buffer.data();
       fill(to, count, in_place && streaming_);
-      if (!scales_.empty()) apply_scales(at, std::span(to, count));
-      BALLAST_TRY_STATUS(outliers_.patch(outliers, std::span(to, count)));
-      if (!in_place) store(buffer, count);
+      if constexpr (kFloats) apply_scales(at, std::span(to, count));
+      BALLAST_TRY_STATUS(
+          outliers_.patch(outliers, kFloats ? DType::kF32 : as_, std::span(to, count)));
+      if (!in_place) store(std::span(buffer).first(count));
       out_ += count * dtype_bytes(as_);
     }
     if (streaming_) finish_streaming();
@@ -177,6 +200,7 @@ class ChunkDecoder {
 
   // `at` is the piece's place in the chunk.
   void apply_scales(uint64_t at, std::span<float> piece) const {
+    if (scales_.empty()) return;
     const size_t group = parameters_.group;
     for (const std::byte* scale = &scales_[at / group]; !piece.empty(); ++scale) {
       const auto values = piece.first(std::min(group, piece.size()));
@@ -186,10 +210,16 @@ class ChunkDecoder {
     }
   }
 
-  void store(std::span<const float> buffer, size_t count) const {
-    for (size_t at = 0; at < count; at += kPieceValues) {
-      store_f32(as_, &buffer[at], std::min(kPieceValues, count - at), out_ + at * dtype_bytes(as_),
-                streaming_);
+  void store(std::span<const Word> piece) const {
+    if constexpr (kFloats) {
+      for (size_t at = 0; at < piece.size(); at += kPieceValues) {
+        store_f32(as_, &piece[at], std::min(kPieceValues, piece.size() - at),
+                  out_ + at * dtype_bytes(as_), streaming_);
+      }
+    } else {
+      const auto bytes = std::as_bytes(piece);
+      if (streaming_) kernel().stream(bytes.data(), out_, bytes.size());
+      if (!streaming_) std::memcpy(out_, bytes.data(), bytes.size());
     }
   }
 
@@ -205,7 +235,10 @@ class ChunkDecoder {
 
 Status decode_ec4_chunk(const Ec4Parameters& parameters, std::span<const std::byte> chunk,
                         uint64_t values, DType as, std::byte* out, bool streaming) {
-  return ChunkDecoder(parameters, as, out, streaming).run(chunk, values);
+  // Values are scaled as floats.
+  if (as == DType::kF32 || parameters.group != 0)
+    return ChunkDecoder<float>(parameters, as, out, streaming).run(chunk, values);
+  return ChunkDecoder<uint16_t>(parameters, as, out, streaming).run(chunk, values);
 }
 
 }  // namespace ballast::quant

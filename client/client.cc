@@ -251,6 +251,7 @@ Result<PutResult> Client::put(const std::string& key, const TensorView& tensor,
   BALLAST_TRY_STATUS(check_tensor(tensor));
   const TensorSource source = source_of(tensor);
   const CodecSpec codec = options.codec.value_or(quant::exact_codec(tensor.dtype));
+  BALLAST_TRY_STATUS(quant::check_codec(codec, tensor.dtype));
   const UploadItem item{.source = &source,
                         .encoding = {codec, options.prune},
                         .base = options.base ? &*options.base : nullptr};

@@ -64,6 +64,9 @@ std::vector<ValueRange> sample_ranges(CodecSpec spec, uint64_t total_values) {
 }
 
 Status check_codec(CodecSpec spec, DType source) {
+  const auto known = codec_from_numbers(static_cast<uint32_t>(spec.id), spec.group_size,
+                                        spec.millibits, spec.centidb);
+  if (!known) return fail(Errc::kInvalidArgument, "{}", known.error().message);
   if (spec.id == CodecId::kRaw || dtype_is_codable(source)) return {};
   return fail(Errc::kInvalidArgument,
               "codec {} encodes F32, F16 and BF16, not {}; use raw for this tensor",

@@ -63,7 +63,7 @@ std::string codec_name(CodecSpec spec);
 // From the numbers of a message or a block. Errors: kCorrupt.
 Result<CodecSpec> codec_from_numbers(uint32_t id, uint32_t group_size, uint32_t millibits = 0,
                                      uint32_t centidb = 0);
-// Error kInvalidArgument if the codec can't encode this dtype.
+// Error kInvalidArgument if there is no such codec, or if it can't encode this dtype.
 Status check_codec(CodecSpec spec, DType source);
 // True if decoding gives back every bit of a tensor of this dtype.
 bool codec_is_exact(CodecSpec spec, DType source);

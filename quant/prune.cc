@@ -334,6 +334,9 @@ PrunePlanner& PrunePlanner::operator=(PrunePlanner&&) noexcept = default;
 PrunePlanner::~PrunePlanner() = default;
 
 Status check_prune(PruneSpec spec, DType dtype, std::span<const uint64_t> shape) {
+  const auto known =
+      prune_from_numbers(static_cast<uint32_t>(spec.kind), spec.millionths, spec.n, spec.m);
+  if (!known) return fail(Errc::kInvalidArgument, "{}", known.error().message);
   if (!dtype_is_codable(dtype)) {
     return fail(Errc::kInvalidArgument, "pruning {} is for F32, F16 and BF16, not {}",
                 prune_name(spec), dtype_name(dtype));

@@ -66,8 +66,9 @@ bool prune_is_structured(PruneSpec spec);
 // Errors: kInvalidArgument if the rank is too low. REQUIRES: prune_is_structured(spec).
 Result<size_t> prune_axis(PruneSpec spec, size_t rank);
 
-// Error kInvalidArgument if a tensor of this dtype and shape can't be pruned so: it has no floats,
-// too low a rank, or more than kPrunedExtentMax slices along the axis.
+// Error kInvalidArgument if there is no such pruning, or if a tensor of this dtype and shape can't
+// be pruned so: it has no floats, too low a rank, or more than kPrunedExtentMax slices along the
+// axis.
 Status check_prune(PruneSpec spec, DType dtype, std::span<const uint64_t> shape);
 
 // What apply() set to 0.

@@ -8,6 +8,9 @@
 namespace ballast::client {
 namespace {
 
+// Far more than any codec puts into a block. Readers make room for a block's values.
+constexpr uint64_t kBlockValuesMax = 8 * limits::kBlockBytesMax;
+
 // The product of a shape, if every tensor of it has a size that can be addressed.
 Result<uint64_t> checked_values(const std::vector<uint64_t>& shape) {
   constexpr uint64_t kMax = uint64_t{1} << 56;
@@ -174,6 +177,9 @@ Result<StoredTensor> tensor_from_wire(const pb::Tensor& wire, size_t depth) {
   tensor.values_per_block = wire.values_per_block();
   if (tensor.values_per_block == 0 && values > 0)
     return fail(Errc::kCorrupt, "a stored tensor without values in its blocks");
+  if (tensor.values_per_block > kBlockValuesMax)
+    return fail(Errc::kCorrupt, "a stored tensor with {} values in a block",
+                tensor.values_per_block);
   tensor.encoded_bytes = wire.encoded_bytes();
   if (wire.has_error()) tensor.error = from_wire(wire.error());
   for (const pb::BlockRef& block : wire.blocks()) {

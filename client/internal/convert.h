@@ -15,7 +15,7 @@ pb::Codec to_wire(const CodecSpec& codec);
 pb::ErrorSums to_wire(const quant::ErrorSums& sums);
 
 // From a message that a node sent. Errors: kCorrupt for numbers that do not exist, shapes that
-// overflow, digests of another length.
+// overflow, blocks of more values than fit, digests of another length.
 Result<BlockId> from_wire(const pb::BlockRef& block);
 Result<StoredTensor> from_wire(const pb::Tensor& tensor);
 // A listing goes on over keys that a newer version wrote.

@@ -85,6 +85,18 @@ TEST(Codecs, a_part_asks_for_no_block_but_its_own) {
   EXPECT_FALSE(client.read_range(tensor, {first - 1, 2}, {}, appending_to(part)));
 }
 
+// As a program may fill it in: int4 without a group.
+TEST(Codecs, a_codec_that_there_is_not_is_refused) {
+  RunningCluster cluster;
+  Client client = cluster.connect();
+  const std::vector<float> values = make_values(1000, 3);
+  for (const auto id : {quant::CodecId::kInt4, quant::CodecId::kInt8, quant::CodecId::kSparse4}) {
+    const auto put = client.put("w", view_of(values), {.codec = quant::CodecSpec{id}});
+    ASSERT_FALSE(put);
+    EXPECT_EQ(put.error().code, Errc::kInvalidArgument);
+  }
+}
+
 TEST(Codecs, blocks_come_as_they_are_stored_in_order) {
   RunningCluster cluster;
   Client client = cluster.connect();

@@ -41,6 +41,7 @@ std::vector<std::byte> seal(std::span<const std::byte> input) {
 
 void decode_with_every_kernel(std::span<const std::byte> block, uint64_t first, uint64_t count,
                               quant::DType as) {
+  bool first_kernel = true;
   std::vector<std::byte> expected;
   const auto base =
       block.size() < quant::kBlockHeaderBytes ? std::vector<std::byte>() : base_of(block);
@@ -48,8 +49,10 @@ void decode_with_every_kernel(std::span<const std::byte> block, uint64_t first, 
     if (!quant::select_kernel(kernel)) std::abort();
     std::vector<std::byte> out(count * quant::dtype_bytes(as));
     if (!quant::decode_block(block, first, count, as, out, base)) out.clear();
-    if (expected.empty()) expected = out;
-    if (out != expected) std::abort();
+    // One that refuses what another takes is as wrong as one that gives other values.
+    if (!first_kernel && out != expected) std::abort();
+    expected = out;
+    first_kernel = false;
   }
 }
 

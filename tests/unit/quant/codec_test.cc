@@ -167,5 +167,21 @@ TEST(Codec, kernels_are_named) {
   EXPECT_EQ(selected_kernel(), "scalar");
 }
 
+// What is encoded so could not be read again: a reader refuses such a header.
+TEST(Codec, specs_that_no_text_gives_encode_nothing) {
+  for (const CodecSpec& spec :
+       {CodecSpec{CodecId::kInt4}, CodecSpec{CodecId::kInt4, 48}, CodecSpec{CodecId::kInt8},
+        CodecSpec{CodecId::kSparse4}, CodecSpec{CodecId::kLossless, 32},
+        CodecSpec{CodecId::kInt4, 32, 4000}, CodecSpec{CodecId::kEc4, 0, 4000, 2000},
+        CodecSpec{CodecId::kEc4t, 0, 900}, CodecSpec{CodecId{0}}, CodecSpec{CodecId{99}}}) {
+    for (const DType source : {DType::kF32, DType::kI64}) {
+      const Status status = check_codec(spec, source);
+      ASSERT_FALSE(status.has_value()) << static_cast<int>(spec.id) << ' ' << spec.group_size;
+      EXPECT_EQ(status.error().code, Errc::kInvalidArgument);
+      EXPECT_FALSE(TensorEncoder::create(spec, source, {}).has_value());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace ballast::quant

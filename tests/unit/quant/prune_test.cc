@@ -459,5 +459,19 @@ TEST(Prune, tensors_that_cannot_be_pruned_so) {
   EXPECT_TRUE(PrunePlanner::create(prune("rows:0.5"), DType::kF32, Shape{kPrunedExtentMax}));
 }
 
+// Larger groups than a plan has room for, or none at all.
+TEST(Prune, specs_that_no_text_gives_prune_nothing) {
+  const std::vector<uint64_t> shape{16, 128};
+  for (const PruneSpec& spec :
+       {PruneSpec{PruneKind::kNOfM}, PruneSpec{PruneKind::kNOfM, 0, 2, 128},
+        PruneSpec{PruneKind::kNOfM, 0, 5, 4}, PruneSpec{PruneKind::kMagnitude, 1'000'000},
+        PruneSpec{PruneKind::kRows, 2'000'000}, PruneSpec{PruneKind{0}, 500'000},
+        PruneSpec{PruneKind{99}, 500'000}}) {
+    const auto planner = PrunePlanner::create(spec, DType::kF32, shape);
+    ASSERT_FALSE(planner.has_value()) << static_cast<int>(spec.kind) << ' ' << spec.millionths;
+    EXPECT_EQ(planner.error().code, Errc::kInvalidArgument);
+  }
+}
+
 }  // namespace
 }  // namespace ballast::quant

@@ -71,6 +71,7 @@ struct Ec4Chunk {
   size_t lanes = 0;
   std::vector<uint8_t> symbols;  // filled up to whole rows
   std::vector<Outlier> outliers;
+  double outlier_energy = 0;
   RansCounts counts{};
   ErrorSums error;
 };
@@ -103,6 +104,8 @@ inline constexpr int kEc4PlacesPerOctave = 1024;
 // What an encoder aims at: one of them, the other is 0.
 struct Ec4Target {
   double bits = 0;  // per value, everything counted
+  // Outliers, which may be far larger than all other values, are not to hide what these lose: their
+  // energy counts for at most that of the others.
   double db = 0;
 
   // How many places the step might be finer (bits) or coarser (dB) and still meet the target, or,

@@ -1,6 +1,6 @@
 // ec4 and ec4t as codecs: the step of a block, and blocks of chunks.
 #include <algorithm>
-#include <cmath>
+#include <optional>
 
 #include "proto/base/check.h"
 #include "quant/chunk_table.h"
@@ -30,27 +30,29 @@ constexpr double kMarginGood = 5;
 constexpr int kMarginAim = 1;
 constexpr int kFirstAim = 3;   // with some chunks, of which all may differ a little
 constexpr int kGoodTries = 2;  // after which any margin is good enough
-constexpr int kTriesMax = 8;   // and after which it is as good as it gets
+constexpr int kTriesMax = 24;  // few blocks need more than three
 // A chunk with more outliers than one value in so many is no chunk for this step.
 constexpr uint64_t kOutlierShareMax = 8;
 
 // What rounding some chunks of a block with a step came to.
 struct Attempt {
   ErrorSums error;
+  double outlier_energy = 0;
   double bits = 0;
   uint64_t values = 0;
   bool too_many_outliers = false;
 
   void add(DType source, const Ec4Chunk& chunk) {
     error += chunk.error;
+    outlier_energy += chunk.outlier_energy;
     bits += ec4_chunk_bits(source, chunk) + 8 * sizeof(uint32_t);
     values += chunk.values;
     too_many_outliers |= chunk.outliers.size() > 16 + chunk.values / kOutlierShareMax;
   }
   double margin(const Ec4Target& target) const {
-    if (too_many_outliers) return -kEc4PlacesPerOctave;
-    return target.margin(bits / static_cast<double>(values), error.signal_energy,
-                         error.noise_energy);
+    const double rounded = error.signal_energy - outlier_energy;
+    return target.margin(bits / static_cast<double>(values),
+                         rounded + std::min(rounded, outlier_energy), error.noise_energy);
   }
 };
 
@@ -85,18 +87,19 @@ class BlockEncoder {
     }
     if (chunks_.size() >= kManyChunks)
       place = moved(place, round(search.at(place), kTriedFirst), kFirstAim);
-    for (int tries = 1;; ++tries) {
+    for (int tries = 1; tries <= kTriesMax; ++tries) {
       const Ec4Parameters tried = search.at(place);
       const Attempt attempt = round(tried, 1);
-      const int next = good(attempt, tries) ? place : moved(place, attempt, kMarginAim);
-      if (search.at(next).step != tried.step) {
-        place = next;
+      if (good(attempt, tries)) {
+        EncodedBlock block = write(tried, attempt.error);
+        if (within_target(block)) return block;
+        place += kMarginAim;
         continue;
       }
-      EncodedBlock block = write(tried, attempt.error);
-      if (tries >= kTriesMax || within_target(block)) return block;
-      place += kMarginAim;
+      place = next_place(place, attempt);
+      if (search.at(place).step == tried.step) break;
     }
+    return settle(search, place);
   }
 
  private:
@@ -123,16 +126,49 @@ class BlockEncoder {
     return attempt;
   }
 
+  bool meets(const Attempt& attempt) const {
+    return !attempt.too_many_outliers && attempt.margin(target_) >= 0;
+  }
   bool good(const Attempt& attempt, int tries) const {
-    if (tries >= kTriesMax || (attempt.error.decoded_energy == 0 && !attempt.too_many_outliers))
-      return true;
-    const double margin = attempt.margin(target_);
-    return margin >= 0 && (tries > kGoodTries || margin <= kMarginGood);
+    return meets(attempt) && (tries > kGoodTries || attempt.margin(target_) <= kMarginGood);
   }
 
   int moved(int place, const Attempt& attempt, int aim) const {
     if (attempt.too_many_outliers) return place + kEc4PlacesPerOctave;
     return target_.moved(place, attempt.margin(target_) - aim);
+  }
+
+  // Where to go on, between the places that are known to be too fine or too coarse.
+  int next_place(int place, const Attempt& attempt) {
+    const int next = moved(place, attempt, kMarginAim);
+    if (next > place) {
+      too_fine_ = std::max(too_fine_.value_or(place), place);
+      // Far off, a step an octave at a time takes too long.
+      if (attempt.too_many_outliers && !too_coarse_) return place + (stride_ *= 2);
+    } else {
+      too_coarse_ = std::min(too_coarse_.value_or(place), place);
+    }
+    if (!too_fine_ || !too_coarse_ || (next > *too_fine_ && next < *too_coarse_)) return next;
+    return *too_fine_ + (*too_coarse_ - *too_fine_) / 2;
+  }
+
+  // For values whose bits or error leap with the step: towards what is safe, until the target is
+  // met, or as well as it can be with few outliers.
+  EncodedBlock settle(Ec4StepSearch& search, int place) {
+    bool had_too_many = false;
+    while (true) {
+      const Ec4Parameters tried = search.at(place);
+      const Attempt attempt = round(tried, 1);
+      had_too_many |= attempt.too_many_outliers;
+      const bool finer = target_.db > 0 && !attempt.too_many_outliers;
+      const int next = place + (finer ? -kEc4PlacesPerOctave : kEc4PlacesPerOctave) / 4;
+      const bool last = search.at(next).step == tried.step || (finer && had_too_many);
+      if (meets(attempt) || last) {
+        EncodedBlock block = write(tried, attempt.error);
+        if (last || within_target(block)) return block;
+      }
+      place = next;
+    }
   }
 
   // Bits were an estimate before it was written.
@@ -159,6 +195,9 @@ class BlockEncoder {
   std::vector<uint8_t> scales_;
   std::vector<Ec4Chunk> chunks_;
   Ec4Scratch scratch_;
+  std::optional<int> too_fine_;
+  std::optional<int> too_coarse_;
+  int stride_ = kEc4PlacesPerOctave;
 };
 
 class Ec4Encoder final : public TensorEncoder {

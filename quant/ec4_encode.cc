@@ -126,17 +126,18 @@ void find_outliers(const Ec4Parameters& parameters, std::span<const float> float
   const float inverse = parameters.shrink / parameters.step;
   const float limit = parameters.trellis ? kEc4tOutlier : kEc4Outlier;
   chunk.outliers.clear();
+  chunk.outlier_energy = 0;
   for_each_part(parameters, chunk, [&](const Part& part) {
     const float factor = kWideScaleSteps.inverse[part.scale];
     if (kernel().abs_max(&floats[part.begin], part.size()) * factor * inverse < limit) return;
     for (size_t i = part.begin; i < part.end; ++i) {
       if (!(std::abs(floats[i] * factor * inverse) >= limit) || std::isinf(floats[i])) continue;
       chunk.outliers.push_back({static_cast<uint32_t>(i), floats[i]});
-      const double energy = double{floats[i]} * floats[i];
-      chunk.error.signal_energy += energy;
-      chunk.error.decoded_energy += energy;
+      chunk.outlier_energy += double{floats[i]} * floats[i];
     }
   });
+  chunk.error.signal_energy += chunk.outlier_energy;
+  chunk.error.decoded_energy += chunk.outlier_energy;
 }
 
 void append_outliers(DType source, const Ec4Chunk& chunk, std::vector<std::byte>& out) {

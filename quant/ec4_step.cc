@@ -1,6 +1,7 @@
 // The choice of a step: what a part of the values would cost with it.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 
 #include "quant/block_header.h"
@@ -21,7 +22,10 @@ constexpr double kTrellisBits = 0.066;
 constexpr double kTrellisNoise = 0.794;
 // A search that is so near, in places, is over.
 constexpr double kNear = 2;
-constexpr int kEvaluationsMax = 14;
+constexpr int kEvaluationsMax = 20;
+// Beyond these steps are held.
+constexpr int kPlaceMin = -119 * kEc4PlacesPerOctave;
+constexpr int kPlaceMax = 125 * kEc4PlacesPerOctave;
 
 double power_of_grid(int places) {
   double power = 1;
@@ -33,29 +37,59 @@ double power_of_grid(int places) {
   return power;
 }
 
-// Pieces spread over the values, as finite floats in units of their scales.
-std::vector<float> take_sample(const Ec4Parameters& parameters, std::span<const std::byte> values,
-                               size_t most, std::span<const uint8_t> scales) {
-  const size_t width = dtype_bytes(parameters.source);
-  const size_t count = values.size() / width;
-  const size_t wanted = std::min(count, most);
-  const size_t pieces = (wanted + kPieceValues - 1) / kPieceValues;
-  std::vector<float> sample;
-  sample.reserve(pieces * kPieceValues);
-  for (size_t i = 0; i < pieces; ++i) {
-    const size_t length = std::min(kPieceValues, wanted - i * kPieceValues);
-    const size_t first = pieces == 1 ? 0 : (count - length) / (pieces - 1) * i;
-    sample.resize(sample.size() + length);
-    float* const piece = &sample[sample.size() - length];
-    load_f32(parameters.source, values.data() + first * width, length, piece);
-    for (size_t at = 0; at < length && parameters.group != 0; ++at) {
-      piece[at] *= kWideScaleSteps.inverse[scales[(first + at) / parameters.group]];
+// Values of a block as finite floats, in units of their scales.
+class Sampler {
+ public:
+  Sampler(const Ec4Parameters& parameters, std::span<const std::byte> values,
+          std::span<const uint8_t> scales)
+      : parameters_(parameters),
+        values_(values),
+        scales_(scales),
+        count_(values.size() / dtype_bytes(parameters.source)) {}
+
+  // Pieces spread over the values; if these are all zeros, the first ones that are none.
+  std::vector<float> take(size_t most) const {
+    const size_t wanted = std::min(count_, most);
+    const size_t pieces = (wanted + kPieceValues - 1) / kPieceValues;
+    std::vector<float> sample(wanted);
+    for (size_t i = 0; i < pieces; ++i) {
+      const size_t length = std::min(kPieceValues, wanted - i * kPieceValues);
+      const size_t first = pieces == 1 ? 0 : (count_ - length) / (pieces - 1) * i;
+      load(first, std::span(&sample[i * kPieceValues], length));
     }
+    const auto is_zero = [](float value) { return value == 0; };
+    if (std::ranges::all_of(sample, is_zero)) sample = nonzero(most);
+    sample.resize((sample.size() + kQuantizeLanes - 1) / kQuantizeLanes * kQuantizeLanes, 0.0f);
+    return sample;
   }
-  for (float& value : sample) value = std::isfinite(value) ? value : 0.0f;
-  sample.resize((sample.size() + kQuantizeLanes - 1) / kQuantizeLanes * kQuantizeLanes, 0.0f);
-  return sample;
-}
+
+ private:
+  std::vector<float> nonzero(size_t most) const {
+    std::vector<float> found;
+    std::array<float, kPieceValues> buffer;
+    for (size_t at = 0; at < count_ && found.size() < most; at += kPieceValues) {
+      const auto piece = std::span(buffer).first(std::min(kPieceValues, count_ - at));
+      load(at, piece);
+      std::ranges::copy_if(piece, std::back_inserter(found), [](float v) { return v != 0; });
+    }
+    found.resize(std::max<size_t>(found.size(), 1));
+    return found;
+  }
+
+  void load(size_t first, std::span<float> to) const {
+    const size_t width = dtype_bytes(parameters_.source);
+    load_f32(parameters_.source, values_.data() + first * width, to.size(), to.data());
+    for (size_t i = 0; i < to.size() && parameters_.group != 0; ++i) {
+      to[i] *= kWideScaleSteps.inverse[scales_[(first + i) / parameters_.group]];
+    }
+    for (float& value : to) value = std::isfinite(value) ? value : 0.0f;
+  }
+
+  const Ec4Parameters& parameters_;
+  std::span<const std::byte> values_;
+  std::span<const uint8_t> scales_;
+  size_t count_;
+};
 
 }  // namespace
 
@@ -85,7 +119,8 @@ double Ec4Target::margin(double bits_per_value, double signal, double noise) con
 
 int Ec4Target::moved(int place, double margin) const {
   // The margin may be that of a step beside all reason.
-  margin = std::clamp<double>(margin, -kEc4PlacesPerOctave, kEc4PlacesPerOctave);
+  constexpr double kMost = 4 * kEc4PlacesPerOctave;
+  margin = std::clamp(margin, -kMost, kMost);
   return place + static_cast<int>(std::floor(db == 0 ? -margin : margin));
 }
 
@@ -95,7 +130,7 @@ Ec4StepSearch::Ec4StepSearch(const Ec4Parameters& parameters, const Ec4Target& t
     : parameters_(parameters),
       target_(target),
       values_(values.size() / dtype_bytes(parameters.source)),
-      sample_(take_sample(parameters, values, sample, scales)),
+      sample_(Sampler(parameters, values, scales).take(sample)),
       symbols_(sample_.size()) {}
 
 float Ec4StepSearch::quantizer_step(int place) const {
@@ -103,13 +138,24 @@ float Ec4StepSearch::quantizer_step(int place) const {
   return static_cast<float>(std::clamp(power_of_grid(place), 2.0 * kEc4StepMin, largest));
 }
 
-// The place whose step is about the root mean square.
+// The place of half the geometric mean of what is not 0: near the steps that are asked for, and
+// near to where it was if a few values are far larger than all others. These become outliers then,
+// where a root mean square would make outliers of nothing, and zeros of all others.
 int Ec4StepSearch::middle() const {
-  double energy = 0;
-  for (const float value : sample_) energy += double{value} * value;
-  if (energy == 0) return 0;
-  const double mean = energy / static_cast<double>(sample_.size());
-  return static_cast<int>(portable_log2(mean) * kEc4PlacesPerOctave / 2);
+  // The bits of a magnitude are nearly its logarithm.
+  constexpr uint32_t kMagnitude = 0x7fffffff;
+  constexpr double kOctaveBits = 1 << 23;
+  constexpr double kBias = 127;
+  uint64_t sum = 0;
+  uint64_t count = 0;
+  for (const float value : sample_) {
+    const uint32_t bits = std::bit_cast<uint32_t>(value) & kMagnitude;
+    sum += bits;
+    count += bits != 0 ? 1 : 0;
+  }
+  if (count == 0) return 0;
+  const double mean = static_cast<double>(sum) / static_cast<double>(count) / kOctaveBits - kBias;
+  return static_cast<int>((mean - 1) * kEc4PlacesPerOctave);
 }
 
 // With the trellis, indexes and noise are nearly those of a quantizer with twice the step.
@@ -143,16 +189,15 @@ double Ec4StepSearch::margin(int place) {
 // Bits fall and noise grows with the step, nearly by a bit and 6 dB an octave: so a margin says
 // where to go on, and where that leaves what is known to be too fine or too coarse, halving does.
 int Ec4StepSearch::best(int guess) {
-  // From an eighth of the root mean square (a finer step would make most values outliers) to 32
-  // times.
-  int low = middle() - 3 * kEc4PlacesPerOctave;
-  int high = middle() + 5 * kEc4PlacesPerOctave;
+  int low = kPlaceMin;
+  int high = kPlaceMax;
   int place = std::clamp(guess, low, high);
-  for (int evaluations = 0; evaluations < kEvaluationsMax && low < high; ++evaluations) {
+  for (int evaluations = 0; evaluations < kEvaluationsMax; ++evaluations) {
     const double left = margin(place);
     if (std::abs(left) < kNear) break;
     const int next = target_.moved(place, left);
     (next > place ? low : high) = place;
+    if (high - low <= 1) break;
     place = next > low && next < high ? next : low + (high - low) / 2;
   }
   return place;

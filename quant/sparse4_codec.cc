@@ -50,8 +50,8 @@ constexpr size_t kEntropyShare = 4;
 constexpr double kDecibelsMin = 21.5;
 constexpr double kDecibelsMax = 28;
 constexpr size_t kEntropySample = 16 << 10;
-// With less signal than this in signal and noise, 20 dB, the search for a step has failed.
-constexpr float kSignalShareMin = 0.99f;
+// So much below what was aimed at, about 2 dB, the step is not the one that was looked for.
+constexpr double kMarginMin = -kEc4PlacesPerOctave / 3.0;
 
 constexpr uint64_t bitmap_bytes(uint64_t values) { return units_for(values) * kUnitBitmapBytes; }
 
@@ -131,7 +131,7 @@ class Sparse4Encoder final : public TensorEncoder {
         encode_int4_chunk({codec_.group_size, DType::kF32, scale_base, codebook_}, kept_values,
                           std::span(chunk).subspan(codes));
     if (kept * kEntropyShare <= values.size() / dtype_bytes(source_)) {
-      auto other = encode_entropy(values, compacted.kept, sums);
+      auto other = encode_entropy(values, kept_values, sums);
       if (other && other->bytes.size() < chunk.size()) {
         error += other->error;
         return std::move(other->bytes);
@@ -143,7 +143,7 @@ class Sparse4Encoder final : public TensorEncoder {
 
   // With a step that makes about the error that the bitmap chunk has; nothing if there is none.
   std::optional<EncodedChunk> encode_entropy(std::span<const std::byte> values,
-                                             std::vector<float> kept,
+                                             std::span<const std::byte> kept,
                                              const ErrorSums& error) const {
     Ec4Target target;
     target.db = kDecibelsMax;
@@ -152,31 +152,16 @@ class Sparse4Encoder final : public TensorEncoder {
       target.db = portable_log2(error.signal_energy / error.noise_energy) * kDecibelsPerBit;
     }
     target.db = std::clamp(target.db, kDecibelsMin, kDecibelsMax);
-    const size_t all = kept.size();
+    // Zeros add neither signal nor noise, so the kept values tell what all lose.
+    Ec4StepSearch search({DType::kF32, false}, target, kept, kEntropySample);
+    Ec4Parameters parameters = search.at(search.best());
+    parameters.source = source_;
     Ec4Scratch scratch;
     Ec4Chunk chunk;
-    while (true) {
-      // Zeros add neither signal nor noise, so the kept values tell what all lose.
-      Ec4StepSearch search({DType::kF32, false}, target, std::as_bytes(std::span(kept)),
-                           kEntropySample);
-      Ec4Parameters parameters = search.at(search.best());
-      parameters.source = source_;
-      quantize_ec4_chunk(parameters, values, scratch, chunk);
-      if (keeps_signal(parameters, chunk, all)) return written(parameters, chunk, scratch);
-      // The search begins at the root mean square, which a few values may raise far above all
-      // others. These are outliers, which every finer step keeps, so it may begin without them.
-      const float largest = kEc4Outlier * parameters.step / parameters.shrink;
-      const auto dropped = std::erase_if(kept, [&](float v) { return !(std::abs(v) < largest); });
-      if (dropped == 0 || kept.empty()) return {};
-    }
-  }
-
-  static bool keeps_signal(const Ec4Parameters& parameters, const Ec4Chunk& chunk, size_t kept) {
-    // Where all indexes are 0 the values may be too small, in steps, for sums of their squares.
-    const bool all_zero = chunk.counts[kEc4IndexMax] == chunk.symbols.size();
-    if (all_zero && chunk.outliers.size() < kept) return false;
-    // The shrink is the share of the signal, without the outliers.
-    return parameters.shrink >= kSignalShareMin;
+    quantize_ec4_chunk(parameters, values, scratch, chunk);
+    const double rounded = chunk.error.signal_energy - chunk.outlier_energy;
+    if (target.margin(0, rounded, chunk.error.noise_energy) < kMarginMin) return {};
+    return written(parameters, chunk, scratch);
   }
 
   EncodedChunk written(const Ec4Parameters& parameters, const Ec4Chunk& chunk,

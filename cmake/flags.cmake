@@ -33,6 +33,9 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     # A designated initializer that leaves a field out means its default.
     -Wno-missing-designated-field-initializers)
   add_link_options(-fuse-ld=lld-19)
+else()
+  # Loops tell clang how to unroll them.
+  target_compile_options(ballast_options INTERFACE -Wno-unknown-pragmas)
 endif()
 
 if(BALLAST_SANITIZE)

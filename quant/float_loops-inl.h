@@ -82,7 +82,11 @@ void stream(const std::byte* from, std::byte* to, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(to) % sizeof(Line) == 0) {
     for (; i + sizeof(Line) <= bytes; i += sizeof(Line)) {
       const Line line = *reinterpret_cast<const AnyLine*>(from + i);
+#if __has_builtin(__builtin_nontemporal_store)
       __builtin_nontemporal_store(line, reinterpret_cast<Line*>(to + i));
+#else  // g++
+      *reinterpret_cast<Line*>(to + i) = line;
+#endif
     }
   }
   __builtin_memcpy(to + i, from + i, bytes - i);

@@ -202,6 +202,19 @@ class Bench {
           if (row) results_.sizes.push_back(*row);
         }
       }
+      differences(set);
+    }
+  }
+
+  void differences(const DataSet& set) {
+    if (lossless_methods().size() == 1) return;
+    for (const Step& step : kSteps) {
+      const DataSet next = moved(set, step);
+      for (const quant::DType source : kSources) {
+        const auto row = or_note(measure_differences(next, set, source),
+                                 fmt::format("differences of {}", next.name));
+        if (row) results_.sizes.push_back(*row);
+      }
     }
   }
 

@@ -129,6 +129,22 @@ DataSet pruned(const DataSet& set, Pruning pruning) {
   return result;
 }
 
+DataSet moved(const DataSet& set, const Step& step) {
+  DataSet result = set;
+  result.name = fmt::format("{}, {}", set.name, step.name);
+  Uniform uniform(3);
+  for (Tensor& tensor : result.tensors) {
+    double energy = 0;
+    for (const float value : tensor.values) energy += double{value} * value;
+    const double deviation =
+        step.noise * std::sqrt(energy / static_cast<double>(tensor.values.size()));
+    for (float& value : tensor.values) {
+      if (uniform() < step.share) value += static_cast<float>(deviation * normal(uniform));
+    }
+  }
+  return result;
+}
+
 std::vector<std::byte> to_dtype(std::span<const float> values, quant::DType dtype) {
   const size_t size = quant::dtype_bytes(dtype);
   std::vector<std::byte> bytes(values.size() * size);

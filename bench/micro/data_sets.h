@@ -45,6 +45,18 @@ inline constexpr Pruning kPrunings[] = {Pruning::kTwoOfFour, Pruning::kHalf, Pru
 std::string_view pruning_name(Pruning pruning);  // "2:4", "50 %", ...
 DataSet pruned(const DataSet& set, Pruning pruning);
 
+// What a step of training leaves of a set, named "SET, NAME": a share of the values of each tensor
+// is moved by normally distributed noise, whose deviation is this part of the tensor's root mean
+// square.
+struct Step {
+  std::string_view name;
+  double share;
+  double noise;
+};
+inline constexpr Step kSteps[] = {{"all moved by 1e-3", 1, 1e-3},
+                                  {"1 % moved by 1e-2", 0.01, 1e-2}};
+DataSet moved(const DataSet& set, const Step& step);
+
 // The values as the bytes of another float dtype, rounded to nearest even.
 std::vector<std::byte> to_dtype(std::span<const float> values, quant::DType dtype);
 

@@ -36,6 +36,8 @@ struct SizeRow {  // of a set in another dtype, for methods that keep every bit
 };
 // Errors: kInternal if a bit did not come back.
 Result<SizeRow> measure_size(const DataSet& set, quant::DType source, const Method& method);
+// Of `set` as Ballast's lossless differences to `base`, which has tensors of the same sizes.
+Result<SizeRow> measure_differences(const DataSet& set, const DataSet& base, quant::DType source);
 
 struct SpeedRow {
   std::string set;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "bench/micro/measure.h"
+#include "quant/codec.h"
 
 namespace ballast::micro {
 namespace {
@@ -91,6 +92,34 @@ Result<SizeRow> measure_size(const DataSet& set, quant::DType source, const Meth
     after += encoded_bytes(encoded);
   }
   return SizeRow{set.name, std::string(method.name()), method.is_peer(), source,
+                 static_cast<double>(after) / static_cast<double>(before)};
+}
+
+Result<SizeRow> measure_differences(const DataSet& set, const DataSet& base, quant::DType source) {
+  constexpr quant::CodecSpec kCodec{quant::CodecId::kLossless};
+  BALLAST_TRY(const auto encoder, quant::TensorEncoder::create(kCodec, source, {}));
+  const size_t width = quant::dtype_bytes(source);
+  const size_t step = quant::values_per_block(kCodec, source) * width;
+  size_t before = 0;
+  size_t after = 0;
+  for (size_t i = 0; i < set.tensors.size(); ++i) {
+    const std::vector<std::byte> values = to_dtype(set.tensors[i].values, source);
+    const std::vector<std::byte> old = to_dtype(base.tensors[i].values, source);
+    for (size_t at = 0; at < values.size(); at += step) {
+      const size_t bytes = std::min(step, values.size() - at);
+      const auto part = std::span(values).subspan(at, bytes);
+      const auto base_part = std::span(old).subspan(at, bytes);
+      BALLAST_TRY(auto block, encoder->encode_delta(part, base_part));
+      std::vector<std::byte> decoded(bytes);
+      BALLAST_TRY_STATUS(
+          quant::decode_block(block.bytes.span(), 0, bytes / width, source, decoded, base_part));
+      if (!std::ranges::equal(decoded, part))
+        return fail(Errc::kInternal, "differences did not keep every bit of a tensor");
+      before += bytes;
+      after += block.bytes.size();
+    }
+  }
+  return SizeRow{set.name, "lossless to base", false, source,
                  static_cast<double>(after) / static_cast<double>(before)};
 }
 

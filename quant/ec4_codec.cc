@@ -265,8 +265,8 @@ class Ec4Codec final : public BlockCodec {
 }  // namespace
 
 const BlockCodec& ec4_codec() {
-  static const Ec4Codec kCodec;
-  return kCodec;
+  static const Ec4Codec codec;
+  return codec;
 }
 
 }  // namespace ballast::quant

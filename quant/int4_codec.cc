@@ -177,8 +177,8 @@ class Int4Codec final : public BlockCodec {
 }  // namespace
 
 const BlockCodec& int4_codec() {
-  static const Int4Codec kCodec;
-  return kCodec;
+  static const Int4Codec codec;
+  return codec;
 }
 
 }  // namespace ballast::quant

@@ -133,8 +133,8 @@ class PlainCodec final : public BlockCodec {
 }  // namespace
 
 const BlockCodec& plain_codec() {
-  static const PlainCodec kCodec;
-  return kCodec;
+  static const PlainCodec codec;
+  return codec;
 }
 
 }  // namespace ballast::quant

@@ -1,6 +1,7 @@
 // Packed INT4: from values to scales and codes.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -32,9 +33,13 @@ struct Int4Parameters {
   Codebook codebook{};
 };
 
+// The scales of a unit. Groups are powers of 2: a division would be a good part of what a short
+// read takes.
+constexpr size_t unit_groups(size_t group) { return kUnitValues >> std::countr_zero(group); }
+
 // The bytes of a chunk that holds `values` values, at most limits::kChunkValues.
 constexpr uint64_t int4_chunk_bytes(size_t group, uint64_t values) {
-  return units_for(values) * (kUnitValues / group + kUnitCodeBytes);
+  return units_for(values) * (unit_groups(group) + kUnitCodeBytes);
 }
 
 // Encodes one chunk of at most limits::kChunkValues values into `out`.

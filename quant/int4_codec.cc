@@ -111,10 +111,9 @@ class Int4Decoder {
   // The unit `unit` of a chunk of `size` values.
   PackedUnits units_at(uint64_t chunk, uint64_t size, uint64_t unit) const {
     const size_t group = header_.codec.group_size;
-    const size_t unit_groups = kUnitValues / group;
     const uint8_t* scales = payload_ + chunk * int4_chunk_bytes(group, limits::kChunkValues);
-    const uint8_t* codes = scales + units_for(size) * unit_groups;
-    return {scales + unit * unit_groups, codes + unit * kUnitCodeBytes, 1, group};
+    const uint8_t* codes = scales + units_for(size) * unit_groups(group);
+    return {scales + unit * unit_groups(group), codes + unit * kUnitCodeBytes, 1, group};
   }
 
   const BlockHeader& header_;
@@ -150,7 +149,8 @@ class Int4Codec final : public BlockCodec {
     constexpr std::array<std::byte, kHeaderParameterBytes - sizeof codebook> kUnused{};
     const auto unused = std::span(header.parameters).subspan<sizeof codebook>();
     if (header.scale_type != ScaleType::kLogScale || !(header.scale_base >= kScaleBaseMin) ||
-        !(header.scale_base <= kScaleBaseMax) || !std::ranges::equal(unused, kUnused) ||
+        !(header.scale_base <= kScaleBaseMax) ||
+        std::memcmp(unused.data(), kUnused.data(), sizeof kUnused) != 0 ||
         std::ranges::find(codebook, INT8_MIN) != codebook.end()) {
       return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
                   codec_name(header.codec));

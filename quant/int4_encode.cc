@@ -43,7 +43,7 @@ ErrorSums encode_int4_chunk(const Int4Parameters& parameters, std::span<const st
   const size_t value_bytes = dtype_bytes(parameters.source);
   const EncodeTable table(parameters.scale_base, parameters.codebook, group);
   auto* scales = reinterpret_cast<uint8_t*>(out.data());
-  uint8_t* codes = scales + units_for(values.size() / value_bytes) * (kUnitValues / group);
+  uint8_t* codes = scales + units_for(values.size() / value_bytes) * unit_groups(group);
 
   alignas(64) std::array<float, kBatchGroups * kGroupValuesMax> batch_values;
   EncodedBatch batch;
@@ -54,7 +54,7 @@ ErrorSums encode_int4_chunk(const Int4Parameters& parameters, std::span<const st
     std::fill(batch_values.begin() + count, batch_values.begin() + kBatchGroups * group, 0.0f);
     kernel().int4_encode(table, batch_values.data(), batch);
     const size_t units = units_for(count);
-    const size_t groups = units * (kUnitValues / group);
+    const size_t groups = units * unit_groups(group);
     std::copy_n(batch.scales.begin(), groups, scales);
     pack_units(batch.codes.data(), units, codes);
     add_batch(batch, sums);

@@ -198,9 +198,8 @@ Result<BitmapChunk> open_chunk(std::span<const std::byte> chunk, uint64_t values
   const auto* bytes = reinterpret_cast<const uint8_t*>(chunk.data());
   const size_t units = units_for(head.kept);
   const uint8_t* scales = bytes + codes;
-  return BitmapChunk{head.kept,
-                     bytes + sizeof head,
-                     {scales, scales + units * (kUnitValues / group), units, group}};
+  return BitmapChunk{
+      head.kept, bytes + sizeof head, {scales, scales + units * unit_groups(group), units, group}};
 }
 
 // Decodes ranges of the places of a chunk.

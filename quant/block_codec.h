@@ -63,6 +63,7 @@ inline constexpr size_t kStreamingBytesMin = 2 * limits::kMiB;
 // True if the header has neither scale nor parameters.
 bool has_no_parameters(const BlockHeader& header);
 std::unexpected<Error> cannot_read_as(const BlockHeader& header, DType as);
+std::unexpected<Error> impossible_header(const BlockHeader& header);
 
 // Calls visit(chunk, values, first, count) for each chunk that the values [first, first + count) of
 // a block of `total` values touch: `values` are in it, of which [first, first + count) are wanted.

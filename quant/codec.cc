@@ -43,6 +43,11 @@ std::unexpected<Error> cannot_read_as(const BlockHeader& header, DType as) {
               dtype_name(header.source), codec_name(header.codec), dtype_name(as));
 }
 
+std::unexpected<Error> impossible_header(const BlockHeader& header) {
+  return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
+              codec_name(header.codec));
+}
+
 uint64_t values_per_block(CodecSpec spec, DType source) {
   return codec_of(spec.id).values_per_block(spec, source);
 }

@@ -87,17 +87,18 @@ class BlockEncoder {
     }
     if (chunks_.size() >= kManyChunks)
       place = moved(place, round(search.at(place), kTriedFirst), kFirstAim);
+    Ec4Parameters tried = search.at(place);
     for (int tries = 1; tries <= kTriesMax; ++tries) {
-      const Ec4Parameters tried = search.at(place);
       const Attempt attempt = round(tried, 1);
-      if (good(attempt, tries)) {
+      const bool taken = good(attempt, tries);
+      if (taken) {
         EncodedBlock block = write(tried, attempt.error);
         if (within_target(block)) return block;
-        place += kMarginAim;
-        continue;
       }
-      place = next_place(place, attempt);
-      if (search.at(place).step == tried.step) break;
+      place = taken ? place + kMarginAim : next_place(place, attempt);
+      const Ec4Parameters next = search.at(place);
+      if (next.step == tried.step) break;
+      tried = next;
     }
     return settle(search, place);
   }
@@ -239,8 +240,7 @@ class Ec4Codec final : public BlockCodec {
     if (header.scale_type != ScaleType::kStep || !(header.scale_base >= kEc4StepMin) ||
         !(header.scale_base <= (header.codec.id == CodecId::kEc4t ? kEc4tStepMax : kEc4StepMax)) ||
         header.parameters != decltype(header.parameters){}) {
-      return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
-                  codec_name(header.codec));
+      return impossible_header(header);
     }
     BALLAST_TRY([[maybe_unused]] const auto chunks, read_chunks(header, block));
     return {};

@@ -13,9 +13,8 @@
 namespace ballast::quant {
 namespace {
 
-constexpr double kGrid = 1.0006771306930664;            // 2^(1/1024)
-constexpr double kDecibelsPerBit = 3.0102999566398120;  // of energy
-constexpr double kDecibelsPerOctave = 2 * kDecibelsPerBit;
+constexpr double kGrid = 1.0006771306930664;               // 2^(1/1024)
+constexpr double kDecibelsPerOctave = 6.0205999132796239;  // of the step: a factor 4 of energy
 // What the indexes of the trellis take more than those of a quantizer with twice its step, and what
 // of its noise they leave: 1 dB less.
 constexpr double kTrellisBits = 0.066;
@@ -113,8 +112,7 @@ double ec4_overhead_bits(uint32_t group, uint64_t values, double symbol_bits) {
 double Ec4Target::margin(double bits_per_value, double signal, double noise) const {
   if (db == 0) return (bits - bits_per_value) * kEc4PlacesPerOctave;
   if (noise == 0 || signal == 0) return 0;
-  const double reached = portable_log2(signal / noise) * kDecibelsPerBit;
-  return (reached - db) * (kEc4PlacesPerOctave / kDecibelsPerOctave);
+  return (portable_decibels(signal / noise) - db) * (kEc4PlacesPerOctave / kDecibelsPerOctave);
 }
 
 int Ec4Target::moved(int place, double margin) const {

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "proto/base/limits.h"
+#include "quant/block_header.h"
 #include "quant/dtype.h"
 #include "quant/error_report.h"
 #include "quant/kernels.h"
@@ -21,6 +22,11 @@ inline constexpr Codebook kNormalCodebook{-127, -103, -81, -64, -49, -35, -22, -
 // The codebook that fits these values (of a codable dtype) best: ascending, with an entry 0 and one
 // of magnitude 127. The same values give the same codebook everywhere.
 Codebook learn_codebook(std::span<const std::byte> values, DType source, size_t group);
+
+// Where a block's header keeps its codebook, and whether it has one, and a scale base, that the
+// decoder can rely on.
+Codebook codebook_of(const BlockHeader& header);
+bool has_codebook(const BlockHeader& header);
 
 // The base that lets the scales of all groups of these values be written.
 float choose_scale_base(std::span<const std::byte> values, DType source);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "quant/float_convert.h"
@@ -99,6 +100,22 @@ Codebook learn_codebook(std::span<const std::byte> values, DType source, size_t 
     codebook = better;
   }
   return codebook;
+}
+
+Codebook codebook_of(const BlockHeader& header) {
+  Codebook codebook;
+  std::memcpy(codebook.data(), header.parameters.data(), sizeof codebook);
+  return codebook;
+}
+
+bool has_codebook(const BlockHeader& header) {
+  const Codebook codebook = codebook_of(header);
+  constexpr std::array<std::byte, kHeaderParameterBytes - sizeof codebook> kUnused{};
+  const auto unused = std::span(header.parameters).subspan<sizeof codebook>();
+  return header.scale_type == ScaleType::kLogScale && header.scale_base >= kScaleBaseMin &&
+         header.scale_base <= kScaleBaseMax &&
+         std::memcmp(unused.data(), kUnused.data(), sizeof kUnused) == 0 &&
+         std::ranges::find(codebook, INT8_MIN) == codebook.end();
 }
 
 }  // namespace ballast::quant

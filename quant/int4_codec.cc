@@ -11,12 +11,6 @@
 namespace ballast::quant {
 namespace {
 
-Codebook codebook_of(const BlockHeader& header) {
-  Codebook codebook;
-  std::memcpy(codebook.data(), header.parameters.data(), sizeof codebook);
-  return codebook;
-}
-
 uint64_t payload_bytes(size_t group, uint64_t values) {
   return values / limits::kChunkValues * int4_chunk_bytes(group, limits::kChunkValues) +
          int4_chunk_bytes(group, values % limits::kChunkValues);
@@ -145,16 +139,7 @@ class Int4Codec final : public BlockCodec {
   }
 
   Status check(const BlockHeader& header, std::span<const std::byte> block) const override {
-    const Codebook codebook = codebook_of(header);
-    constexpr std::array<std::byte, kHeaderParameterBytes - sizeof codebook> kUnused{};
-    const auto unused = std::span(header.parameters).subspan<sizeof codebook>();
-    if (header.scale_type != ScaleType::kLogScale || !(header.scale_base >= kScaleBaseMin) ||
-        !(header.scale_base <= kScaleBaseMax) ||
-        std::memcmp(unused.data(), kUnused.data(), sizeof kUnused) != 0 ||
-        std::ranges::find(codebook, INT8_MIN) != codebook.end()) {
-      return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
-                  codec_name(header.codec));
-    }
+    if (!has_codebook(header)) return impossible_header(header);
     // More than half a byte for a value: this keeps the product from overflowing.
     const uint64_t payload = block.size() - kBlockHeaderBytes;
     if (header.values / 2 > payload ||

@@ -159,8 +159,7 @@ class Int8Codec final : public BlockCodec {
     if (header.scale_type != ScaleType::kLogScale || !(header.scale_base >= kWideScaleBaseMin) ||
         !(header.scale_base <= kScaleBaseMax) ||
         header.parameters != decltype(header.parameters){}) {
-      return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
-                  codec_name(header.codec));
+      return impossible_header(header);
     }
     // More than a byte for a value: this keeps the product from overflowing.
     const uint64_t payload = block.size() - kBlockHeaderBytes;

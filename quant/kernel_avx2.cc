@@ -11,6 +11,7 @@
 #include "quant/quantize_avx2-inl.h"
 #include "quant/rans_avx2-inl.h"
 #include "quant/sparse_units-inl.h"
+#include "quant/streaming-inl.h"
 
 namespace ballast::quant {
 namespace {
@@ -162,16 +163,6 @@ void f32_to_f16(const float* from, uint16_t* to, size_t count) {
   for (; i < count; ++i) to[i] = _cvtss_sh(from[i], _MM_FROUND_TO_NEAREST_INT);
 }
 
-template <bool kStreaming>
-void put(void* out, size_t vector, __m256i value) {
-  auto* to = static_cast<__m256i*>(out) + vector;
-  if constexpr (kStreaming) {
-    _mm256_stream_si256(to, value);
-  } else {
-    _mm256_storeu_si256(to, value);
-  }
-}
-
 constexpr size_t kQuarter = kUnitValues / 4;
 
 template <bool kStreaming>
@@ -288,8 +279,7 @@ void decode_groups(const DecodeTable& table, PackedUnits packed, void* out) {
 
 template <class As>
 void int4_to(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
-  const bool aligned = reinterpret_cast<uintptr_t>(out) % sizeof(__m256i) == 0;
-  if (!streaming || !aligned) return decode_groups<As, false>(table, packed, out);
+  if (!may_stream(out, streaming)) return decode_groups<As, false>(table, packed, out);
   decode_groups<As, true>(table, packed, out);
   _mm_sfence();
 }
@@ -311,8 +301,7 @@ void int8_groups(const Int8Magnitudes& magnitudes, const uint8_t* scales, const 
 
 void int8_decode(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
                  size_t groups, float* out, bool streaming) {
-  const bool streams = streaming && reinterpret_cast<uintptr_t>(out) % sizeof(__m256i) == 0;
-  const auto decode = streams ? int8_groups<true> : int8_groups<false>;
+  const auto decode = may_stream(out, streaming) ? int8_groups<true> : int8_groups<false>;
   decode(magnitudes, scales, codes, groups, out);
 }
 
@@ -381,12 +370,11 @@ void expand(const uint8_t* bitmap, size_t units, const uint16_t* values, uint16_
 
 template <class Word, class As>
 void sparse4_to(const DecodeTable& table, const SparseUnits& sparse, void* out, bool streaming) {
-  const bool aligned = reinterpret_cast<uintptr_t>(out) % sizeof(__m256i) == 0;
   auto* to = static_cast<Word*>(out);
   const auto decode = [&](PackedUnits packed, Word* values) {
     decode_groups<As, false>(table, packed, values);
   };
-  if (!streaming || !aligned) {
+  if (!may_stream(out, streaming)) {
     return decode_sparse<Word>(sparse, decode, [&](auto bitmap, auto units, auto values, auto at) {
       expand<false>(bitmap, units, values, to + at * kUnitValues);
     });

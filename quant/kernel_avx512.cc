@@ -10,6 +10,7 @@
 #include "quant/quantize_avx512-inl.h"
 #include "quant/rans_avx512-inl.h"
 #include "quant/sparse_units-inl.h"
+#include "quant/streaming-inl.h"
 
 namespace ballast::quant {
 namespace {
@@ -198,22 +199,6 @@ struct AsBF16 {
   }
 };
 
-template <bool kStreaming>
-void put(void* out, size_t vector, __m512i value) {
-  auto* to = static_cast<__m512i*>(out) + vector;
-  if constexpr (kStreaming) {
-    _mm512_stream_si512(to, value);
-  } else {
-    _mm512_storeu_si512(to, value);
-  }
-}
-
-// The hardware fetches ahead too, but stops at the end of a page.
-void fetch_ahead(const void* from) {
-  constexpr size_t kBytesAhead = 2048;
-  _mm_prefetch(static_cast<const char*>(from) + kBytesAhead, _MM_HINT_T0);
-}
-
 // A look-up ignores the upper bits of an index, so the low codes of a byte need no mask.
 template <size_t kGroup, bool kStreaming>
 void decode_f32(const DecodeTable& table, PackedUnits packed, void* out) {
@@ -282,19 +267,15 @@ void decode_16_groups(const DecodeTable& table, PackedUnits packed, void* out) {
   }
 }
 
-bool streams(const void* out, bool streaming) {
-  return streaming && reinterpret_cast<uintptr_t>(out) % sizeof(__m512i) == 0;
-}
-
 void int4_to_f32(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
-  if (!streams(out, streaming)) return decode_f32_groups<false>(table, packed, out);
+  if (!may_stream(out, streaming)) return decode_f32_groups<false>(table, packed, out);
   decode_f32_groups<true>(table, packed, out);
   _mm_sfence();
 }
 
 template <class As>
 void int4_to_16(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
-  if (!streams(out, streaming)) return decode_16_groups<As, false>(table, packed, out);
+  if (!may_stream(out, streaming)) return decode_16_groups<As, false>(table, packed, out);
   decode_16_groups<As, true>(table, packed, out);
   _mm_sfence();
 }
@@ -316,7 +297,7 @@ void int8_groups(const Int8Magnitudes& magnitudes, const uint8_t* scales, const 
 
 void int8_decode(const Int8Magnitudes& magnitudes, const uint8_t* scales, const int8_t* codes,
                  size_t groups, float* out, bool streaming) {
-  const auto decode = streams(out, streaming) ? int8_groups<true> : int8_groups<false>;
+  const auto decode = may_stream(out, streaming) ? int8_groups<true> : int8_groups<false>;
   decode(magnitudes, scales, codes, groups, out);
 }
 
@@ -389,7 +370,7 @@ void sparse4_to(const DecodeTable& table, const SparseUnits& sparse, void* out, 
   const auto decode = [&](PackedUnits packed, Word* values) {
     kDecode(table, packed, values, false);
   };
-  if (!streams(out, streaming)) {
+  if (!may_stream(out, streaming)) {
     return decode_sparse<Word>(sparse, decode, [&](auto bitmap, auto units, auto values, auto at) {
       expand<false>(bitmap, units, values, to + at * kUnitValues);
     });

@@ -6,6 +6,7 @@
 #include "quant/kernels.h"
 #include "quant/rans_avx512-inl.h"
 #include "quant/sparse_units-inl.h"
+#include "quant/streaming-inl.h"
 
 namespace ballast::quant {
 namespace {
@@ -15,16 +16,6 @@ __m512i load_to_expand(const void* from) {
   __m512i values = _mm512_loadu_si512(from);
   asm("" : "+v"(values));
   return values;
-}
-
-template <bool kStreaming>
-void put(uint16_t* out, size_t vector, __m512i value) {
-  auto* to = reinterpret_cast<__m512i*>(out) + vector;
-  if constexpr (kStreaming) {
-    _mm512_stream_si512(to, value);
-  } else {
-    _mm512_storeu_si512(to, value);
-  }
 }
 
 template <bool kStreaming>
@@ -46,7 +37,7 @@ void sparse4_to_16(DecodeFn int4, const DecodeTable& table, const SparseUnits& s
   const auto decode = [&](PackedUnits packed, uint16_t* values) {
     int4(table, packed, values, false);
   };
-  if (!streaming || reinterpret_cast<uintptr_t>(out) % sizeof(__m512i) != 0) {
+  if (!may_stream(out, streaming)) {
     return decode_sparse<uint16_t>(sparse, decode,
                                    [&](auto bitmap, auto units, auto values, auto at) {
                                      expand<false>(bitmap, units, values, to + at * kUnitValues);

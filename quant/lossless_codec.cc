@@ -115,8 +115,7 @@ class LosslessCodec final : public BlockCodec {
     BlockHeader rest = header;
     rest.parameters = {};
     if (!has_no_parameters(rest) || header.parameters != expected.parameters) {
-      return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
-                  codec_name(header.codec));
+      return impossible_header(header);
     }
     if (const auto chunks = read_chunks(header, block); !chunks) {
       return std::unexpected(chunks.error());

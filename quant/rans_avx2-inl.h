@@ -7,6 +7,7 @@
 #include "quant/expand_tables-inl.h"
 #include "quant/kernels.h"
 #include "quant/rans.h"
+#include "quant/streaming-inl.h"
 #include "quant/trellis.h"
 
 namespace ballast::quant {
@@ -371,15 +372,6 @@ __m256i unspread(__m256i bytes) {
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-template <bool kStreaming>
-void put(void* out, __m256i vector) {
-  if constexpr (kStreaming) {
-    _mm256_stream_si256(static_cast<__m256i*>(out), vector);
-  } else {
-    _mm256_storeu_si256(static_cast<__m256i*>(out), vector);
-  }
-}
-
 // What symbols stand for: 32 floats.
 class FloatValues {
  public:
@@ -395,7 +387,7 @@ class FloatValues {
   static void put_group(float* out, const Planes<4>& planes) {
 #pragma clang loop unroll(full)
     for (size_t i = 0; i < kWidth / 8; ++i) {
-      put<kStreaming>(out + i * 8, _mm256_castps_si256(planes.floats(i)));
+      put<kStreaming>(out, i, _mm256_castps_si256(planes.floats(i)));
     }
   }
 
@@ -416,9 +408,9 @@ class HalfValues {
   template <bool kStreaming, size_t kWidth>
   static void put_group(uint16_t* out, const Planes<2>& planes) {
     const Words words = unpack(planes.of[0], planes.of[1]);
-    put<kStreaming>(out, _mm256_permute2x128_si256(words.part[0], words.part[1], 0x20));
+    put<kStreaming>(out, 0, _mm256_permute2x128_si256(words.part[0], words.part[1], 0x20));
     if constexpr (kWidth == kGroupLanes)
-      put<kStreaming>(out + 16, _mm256_permute2x128_si256(words.part[0], words.part[1], 0x31));
+      put<kStreaming>(out, 1, _mm256_permute2x128_si256(words.part[0], words.part[1], 0x31));
   }
 
  private:
@@ -494,11 +486,6 @@ void ec4t_values(const RansDecodeTable& table, const Values& even, const Values&
     for (size_t g = 0; g < kGroups; ++g)
       store_trellis<Values, kWidth>(trellis[g], &cursor.trellis[g * kWidth]);
   });
-}
-
-template <class Word>
-bool may_stream(const Word* out, bool streaming) {
-  return streaming && reinterpret_cast<uintptr_t>(out) % 64 == 0;
 }
 
 template <class Values, class Word = typename Values::Word>

@@ -6,6 +6,7 @@
 
 #include "quant/kernels.h"
 #include "quant/rans.h"
+#include "quant/streaming-inl.h"
 #include "quant/trellis.h"
 
 namespace ballast::quant {
@@ -159,10 +160,6 @@ class LaneDecoder {
   Table32 alias_;
 };
 
-// A row of 128 lanes takes about a cache line of words. The hardware fetches ahead too, but stops
-// at the end of a page.
-constexpr size_t kPrefetchWords = 1024;
-
 // Calls put(vector of the output, v, symbols) for each.
 template <size_t kVectors, class Put>
 void decode_vectors(const RansDecodeTable& table, RansCursor& cursor, size_t rows, const Put& put) {
@@ -171,7 +168,7 @@ void decode_vectors(const RansDecodeTable& table, RansCursor& cursor, size_t row
   for (size_t v = 0; v < kVectors; ++v) state[v] = _mm512_load_si512(&cursor.states[v * 16]);
   const uint16_t* next = cursor.next;
   for (size_t row = 0; row < rows; ++row) {
-    _mm_prefetch(reinterpret_cast<const char*>(next + kPrefetchWords), _MM_HINT_T0);
+    fetch_ahead(next);  // a row of 128 lanes takes about a cache line of words
 #pragma clang loop unroll(full)
     for (size_t v = 0; v < kVectors; ++v) {
       put(row * kVectors + v, v, decoder.decode(state[v], next));
@@ -211,12 +208,7 @@ class FloatValues {
   __m512i at(__m512i symbol) const { return table_.at(symbol); }
   template <bool kStreaming>
   static void put(float* out, size_t vector, __m512i values) {
-    auto* to = reinterpret_cast<__m512i*>(out) + vector;
-    if constexpr (kStreaming) {
-      _mm512_stream_si512(to, values);
-    } else {
-      _mm512_storeu_si512(to, values);
-    }
+    quant::put<kStreaming>(out, vector, values);
   }
 
  private:
@@ -233,12 +225,7 @@ class HalfValues {
   __m512i at(__m512i symbol) const { return _mm512_permutexvar_epi16(symbol, words_); }
   template <bool kStreaming>
   static void put(uint16_t* out, size_t vector, __m512i values) {
-    auto* to = reinterpret_cast<__m256i*>(out) + vector;
-    if constexpr (kStreaming) {
-      _mm256_stream_si256(to, _mm512_cvtepi32_epi16(values));
-    } else {
-      _mm256_storeu_si256(to, _mm512_cvtepi32_epi16(values));
-    }
+    quant::put<kStreaming>(out, vector, _mm512_cvtepi32_epi16(values));
   }
 
  private:
@@ -306,11 +293,6 @@ void ec4t_values(const RansDecodeTable& table, const Values& even, const Values&
     });
     trellis.store(cursor.trellis.data());
   });
-}
-
-template <class Word>
-bool may_stream(const Word* out, bool streaming) {
-  return streaming && reinterpret_cast<uintptr_t>(out) % sizeof(__m512i) == 0;
 }
 
 template <class Values, class Word = typename Values::Word>

@@ -29,6 +29,8 @@ RansFrequencies rans_frequencies(const RansCounts& counts);
 double rans_bits(const RansCounts& counts, const RansFrequencies& frequencies);
 // log2 of a positive number, the same bits everywhere, to 1e-7.
 double portable_log2(double value);
+// A ratio of energies in dB, likewise.
+inline double portable_decibels(double ratio) { return portable_log2(ratio) * 3.0102999566398120; }
 
 // An even number of bytes: about 18 for a bell of 31 symbols. REQUIRES: from rans_frequencies().
 void append_frequencies(const RansFrequencies& frequencies, std::vector<std::byte>& out);

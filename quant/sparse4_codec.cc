@@ -148,8 +148,7 @@ class Sparse4Encoder final : public TensorEncoder {
     Ec4Target target;
     target.db = kDecibelsMax;
     if (error.noise_energy > 0 && error.signal_energy > error.noise_energy) {
-      constexpr double kDecibelsPerBit = 3.0102999566398120;
-      target.db = portable_log2(error.signal_energy / error.noise_energy) * kDecibelsPerBit;
+      target.db = portable_decibels(error.signal_energy / error.noise_energy);
     }
     target.db = std::clamp(target.db, kDecibelsMin, kDecibelsMax);
     // Zeros add neither signal nor noise, so the kept values tell what all lose.
@@ -254,12 +253,6 @@ class BitmapDecoder {
   bool streaming_;
 };
 
-Codebook codebook_of(const BlockHeader& header) {
-  Codebook codebook;
-  std::memcpy(codebook.data(), header.parameters.data(), sizeof codebook);
-  return codebook;
-}
-
 // Decodes ranges of chunks of one block.
 class Sparse4Decoder {
  public:
@@ -343,16 +336,7 @@ class Sparse4Codec final : public BlockCodec {
   }
 
   Status check(const BlockHeader& header, std::span<const std::byte> block) const override {
-    BlockHeader expected = header;
-    expected.parameters = {};
-    const Codebook codebook = codebook_of(header);
-    std::memcpy(expected.parameters.data(), codebook.data(), sizeof codebook);
-    if (header.scale_type != ScaleType::kLogScale || !(header.scale_base >= kScaleBaseMin) ||
-        !(header.scale_base <= kScaleBaseMax) || header.parameters != expected.parameters ||
-        std::ranges::find(codebook, INT8_MIN) != codebook.end()) {
-      return fail(Errc::kCorrupt, "the block header has impossible values for codec {}",
-                  codec_name(header.codec));
-    }
+    if (!has_codebook(header)) return impossible_header(header);
     BALLAST_TRY([[maybe_unused]] const auto chunks, read_chunks(header, block));
     return {};
   }

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <random>
@@ -76,9 +77,12 @@ struct Daemon {
   std::unique_ptr<Listener> listener;
 };
 
-raft::Options raft_options(const ClusterConfig& cluster) {
-  raft::Options options{.id = cluster.self, .seed = std::random_device{}()};
-  for (const MemberConfig& member : cluster.members) options.voters.push_back(member.id);
+NodeOptions node_options(const Config& config) {
+  NodeOptions options{.raft = {.id = config.cluster.self, .seed = std::random_device{}()},
+                      .cache_bytes = config.entry_cache_bytes};
+  for (const MemberConfig& member : config.cluster.members)
+    options.configuration.voters.push_back(member.id);
+  std::ranges::sort(options.configuration.voters);
   return options;
 }
 
@@ -102,10 +106,8 @@ Status Daemon::open() {
   spdlog::info("node {} of cluster {}: log up to {}, applied up to {}", config.cluster.self,
                config.cluster.id.to_string(), log->last(), applied);
   const auto executor = io.get_executor();
-  node = std::make_unique<Node>(
-      executor, workers,
-      NodeOptions{.raft = raft_options(config.cluster), .cache_bytes = config.entry_cache_bytes},
-      std::move(log), std::move(state));
+  node = std::make_unique<Node>(executor, workers, node_options(config), std::move(log),
+                                std::move(state));
   transport = std::make_unique<PeerTransport>(executor, config.cluster, *node);
   service = std::make_unique<Service>(*node, config.cluster, directory->identity(),
                                       config.data_directory, workers);

@@ -32,7 +32,8 @@ Node::Node(asio::any_io_executor strand, asio::thread_pool& workers, NodeOptions
       state_(std::move(state)),
       core_(options.raft, {.hard_state = log_->hard_state(),
                            .log = log_->entries(),
-                           .applied = state_->applied().index}),
+                           .applied = state_->applied().index,
+                           .configuration = std::move(options.configuration)}),
       cache_(options.cache_bytes),
       log_events_(strand, ::dup(log_->event_fd())),
       tick_timer_(strand),
@@ -377,8 +378,8 @@ asio::awaitable<Result<pb::ApplyResult>> Node::wait_applied(Index index, Term te
 bool Node::durable_everywhere(Index index) const {
   const raft::View view = core_.view();
   if (view.role != raft::Role::kLeader || view.stable < index) return false;
-  return std::ranges::all_of(view.peers,
-                             [&](const raft::PeerView& peer) { return peer.match >= index; });
+  return std::ranges::all_of(
+      view.peers, [&](const raft::PeerView& peer) { return peer.learner || peer.match >= index; });
 }
 
 asio::awaitable<Status> Node::wait_everywhere(Index index, Term term, Clock::time_point deadline) {

@@ -26,6 +26,7 @@ namespace ballast::server {
 
 struct NodeOptions {
   raft::Options raft;
+  raft::Configuration configuration;  // in force before the first entry of the log
   size_t cache_bytes = 64ull << 20;
 };
 

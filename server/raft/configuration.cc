@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 #include "proto/base/check.h"
 #include "server/raft/quorum.h"
@@ -85,6 +86,38 @@ Configuration enter(const Configuration& from, const Configuration& target) {
 bool may_follow(const Configuration& from, const Configuration& to) {
   if (!from.joint()) return to.joint() ? to.outgoing == from.voters : to.voters == from.voters;
   return !to.joint() && to.voters == from.voters;
+}
+
+VoteResult vote_result(const Configuration& configuration, const std::map<NodeId, bool>& votes) {
+  const auto is = [&](bool granted) {
+    return [&votes, granted](NodeId node) {
+      const auto vote = votes.find(node);
+      return vote == votes.end() ? !granted : vote->second;
+    };
+  };
+  if (has_majority(configuration, is(true))) return VoteResult::kWon;
+  return has_majority(configuration, is(false)) ? VoteResult::kPending : VoteResult::kLost;
+}
+
+ConfigurationHistory::ConfigurationHistory(Configuration first,
+                                           std::vector<ConfigurationAt> later) {
+  all_.push_back({Index(), std::move(first)});
+  for (ConfigurationAt& one : later) append(one.index, std::move(one.configuration));
+}
+
+const Configuration& ConfigurationHistory::at(Index index) const {
+  const auto found = std::ranges::find(all_, index, &ConfigurationAt::index);
+  BALLAST_CHECK(found != all_.end(), "entry {} holds no configuration", index);
+  return found->configuration;
+}
+
+void ConfigurationHistory::append(Index index, Configuration configuration) {
+  BALLAST_CHECK(index > newest_index());
+  all_.push_back({index, std::move(configuration)});
+}
+
+void ConfigurationHistory::truncate_behind(Index last) {
+  while (newest_index() > last) all_.pop_back();
 }
 
 uint64_t majority_reached(const Configuration& configuration,

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,13 @@ struct Configuration {
   bool operator==(const Configuration&) const = default;
 };
 
+// A configuration and the log entry that holds it.
+struct ConfigurationAt {
+  Index index;
+  Configuration configuration;
+  bool operator==(const ConfigurationAt&) const = default;
+};
+
 // "voters 1 2 3, outgoing 1 2, learners 4"; what is empty is left out.
 std::string to_string(const Configuration& configuration);
 
@@ -49,5 +57,30 @@ uint64_t majority_reached(const Configuration& configuration,
                           const std::function<uint64_t(NodeId)>& reached);
 // True if `holds` is true for a majority; in a joint configuration for a majority of each half.
 bool has_majority(const Configuration& configuration, const std::function<bool(NodeId)>& holds);
+
+enum class VoteResult : uint8_t { kPending, kWon, kLost };
+
+// Of the votes that were given so far, true for granted; those of others than voters count nothing.
+// Lost means that the votes still missing can't make a majority any more.
+VoteResult vote_result(const Configuration& configuration, const std::map<NodeId, bool>& votes);
+
+// The configurations of a log, oldest first.
+class ConfigurationHistory {
+ public:
+  // `first` is in force before the first entry. REQUIRES: the indexes of `later` rise.
+  ConfigurationHistory(Configuration first, std::vector<ConfigurationAt> later);
+
+  const Configuration& newest() const { return all_.back().configuration; }
+  Index newest_index() const { return all_.back().index; }
+  // REQUIRES: the entry at the index holds one.
+  const Configuration& at(Index index) const;
+  // REQUIRES: index > newest_index().
+  void append(Index index, Configuration configuration);
+  // The log's entries behind `last` are gone.
+  void truncate_behind(Index last);
+
+ private:
+  std::vector<ConfigurationAt> all_;
+};
 
 }  // namespace ballast::raft

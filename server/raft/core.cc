@@ -21,16 +21,13 @@ Core::Impl::Impl(Options given, InitialState initial)
     : options(std::move(given)),
       prng(options.seed),
       log(initial.log),
+      configurations(std::move(initial.configuration), std::move(initial.configurations)),
       hard(initial.hard_state),
       commit(initial.applied),
       // A node that restarts within a term could take the answer to a question of its former life
       // for one of its own, if the numbers began at 1 again: another seed, other numbers.
       next_read_id((prng.next() << 32) + 1) {
-  BALLAST_CHECK(options.id != NodeId() && !options.voters.empty());
-  std::ranges::sort(options.voters);
-  BALLAST_CHECK(std::ranges::adjacent_find(options.voters) == options.voters.end(),
-                "a voter is named twice");
-  BALLAST_CHECK(options.voters.front() != NodeId());
+  BALLAST_CHECK(options.id != NodeId());
   BALLAST_CHECK(0 < options.heartbeat_ticks &&
                 options.heartbeat_ticks < options.election_ticks_min &&
                 options.election_ticks_min < options.election_ticks_max);
@@ -40,16 +37,13 @@ Core::Impl::Impl(Options given, InitialState initial)
                 initial.applied, log.last());
   reset_election_timer();
   // Nobody else could be the leader of a group of one.
-  if (voter() && options.voters.size() == 1) election_timeout = 1;
-}
-
-bool Core::Impl::is_voter(NodeId node) const {
-  return std::ranges::binary_search(options.voters, node);
+  if (configuration().all_voters() == std::vector{options.id}) election_timeout = 1;
 }
 
 void Core::Impl::step(const Message& message) {
-  // Membership is fixed for now, so what a stranger says can only be a mistake.
-  if (message.to != options.id || message.from == options.id || !is_voter(message.from)) return;
+  // Who may speak to whom is the transport's to decide: a sender that is no member here may be one
+  // in a configuration that this node does not have yet.
+  if (message.to != options.id || message.from == options.id) return;
   if (message.term > hard.term) {
     if (!enter_newer_term(message)) return;
   } else if (message.term < hard.term) {
@@ -137,9 +131,13 @@ View Core::Impl::view() const {
   view.stable = log.stable();
   view.transfer_to = transfer_to;
   view.uncommitted_bytes = uncommitted_bytes;
+  view.disk_stalled = disk_stalled;
+  view.configuration = configuration();
+  view.configuration_index = configurations.newest_index();
   for (const Progress& peer : peers) {
     view.peers.push_back({peer.id(), peer.match(), peer.next(), peer.probing(),
-                          peer.heard_within(options.election_ticks_min), peer.inflight().entries(),
+                          peer.heard_within(options.election_ticks_min),
+                          configuration().is_learner(peer.id()), peer.inflight().entries(),
                           peer.inflight().bytes()});
   }
   return view;
@@ -160,6 +158,7 @@ Result<uint64_t> Core::read_index() { return impl_->read_index(); }
 Status Core::transfer_leadership(NodeId to) { return impl_->transfer_leadership(to); }
 void Core::campaign() { impl_->campaign_pre_vote(); }
 void Core::peer_lost(NodeId peer) { impl_->peer_lost(peer); }
+void Core::set_disk_stalled(bool stalled) { impl_->set_disk_stalled(stalled); }
 Ready Core::ready() { return impl_->ready(); }
 void Core::storage_done(uint64_t ticket) { impl_->storage_done(ticket); }
 Term Core::term_at(Index index) const { return impl_->log.term_at(index); }

@@ -19,7 +19,8 @@
 //
 // With PreVote (thesis 9.6), CheckQuorum (thesis 6.2), commit only by entries of the own term
 // (thesis 3.6.2), ReadIndex (thesis 6.4), leadership transfer (thesis 3.10), pipelined replication
-// bounded in entries and bytes (probe / replicate, Progress).
+// bounded in entries and bytes (probe / replicate, Progress), membership by joint consensus (thesis
+// 4.3) with learners, and stepping down when the own disk stalls.
 //
 // Not thread-safe. A broken invariant stops the process (BALLAST_CHECK).
 #pragma once
@@ -29,11 +30,13 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "proto/base/entry.h"
 #include "proto/base/limits.h"
 #include "proto/base/result.h"
+#include "server/raft/configuration.h"
 #include "server/raft/message.h"
 
 namespace ballast::raft {
@@ -43,7 +46,6 @@ std::string_view role_name(Role role);
 
 struct Options {
   NodeId id;
-  std::vector<NodeId> voters;  // with or without this node: without, it never campaigns
   // Of the election timeouts and of where read ids begin: give each node, and each start of a
   // node, another one.
   uint64_t seed = 0;
@@ -63,6 +65,10 @@ struct InitialState {
   HardState hard_state;
   std::vector<EntryMeta> log;  // from index 1 on, without gaps
   Index applied;               // committed for certain, because it was applied
+  // In force before the first entry of the log. Empty at a node that is to join: it does not vote
+  // nor campaign until the log of a leader gives it a configuration.
+  Configuration configuration;
+  std::vector<ConfigurationAt> configurations;  // of all entries of that kind in the log, in order
 };
 
 struct ReadState {
@@ -86,7 +92,8 @@ struct PeerView {
   Index match;
   Index next;
   bool probing = false;
-  bool active = false;  // heard from within the last election timeout
+  bool active = false;   // heard from within the last election timeout
+  bool learner = false;  // has no vote
   size_t inflight_entries = 0;
   size_t inflight_bytes = 0;
 };
@@ -101,6 +108,9 @@ struct View {
   Index stable;        // durable on the own disk
   NodeId transfer_to;  // 0: no transfer under way
   uint64_t uncommitted_bytes = 0;
+  bool disk_stalled = false;
+  Configuration configuration;  // in force: the newest of the log, committed or not
+  Index configuration_index;    // of its entry; 0: the one that the node started with
   std::vector<PeerView> peers;  // at the leader, without itself
 };
 
@@ -123,10 +133,17 @@ class Core {
     EntryKind kind = EntryKind::kNoop;
     uint32_t header_bytes = 0;
     uint32_t payload_bytes = 0;
+    std::optional<Configuration> configuration;  // of an entry of kind kConfiguration
   };
   // Appends entries to the leader's log, all or none. Returns the index of the first; the term is
   // the present one. Errors: kNotLeader; kUnavailable while leadership is handed over;
   // kOverloaded if more than uncommitted_bytes_max would wait for their commit.
+  //
+  // A configuration is proposed alone and takes effect at once. Errors: kInvalidArgument if it may
+  // not follow the present one (may_follow), kUnavailable before the first commit of the term (the
+  // present one might yet go back), kConflict while another one is not committed, kRefused if a new
+  // voter is not a learner that has nearly all of the log, or if no majority of the new voters was
+  // heard from lately. When a joint one is committed, the leader's driver proposes to leave it.
   Result<Index> propose(std::span<const Proposal> proposals);
 
   // Asks for an index that a linearizable read must have applied. Returns an id that comes back in
@@ -146,6 +163,12 @@ class Core {
   // forgets that leader and starts a pre-vote after a short random wait: safe, because a quorum
   // must agree that it has no leader.
   void peer_lost(NodeId peer);
+
+  // The oldest write of the log has been waiting for so long that this node must not lead (true),
+  // or no longer (false). A leader hands over, and steps down if nobody takes over within an
+  // election timeout; a follower does not campaign. Heartbeats alone would keep a leader whose disk
+  // is dead in office (hashicorp/raft 612).
+  void set_disk_stalled(bool stalled);
 
   // What has to be done because of the inputs so far. Empty if nothing.
   Ready ready();

@@ -4,7 +4,6 @@
 
 #include "proto/base/check.h"
 #include "server/raft/impl.h"
-#include "server/raft/quorum.h"
 
 namespace ballast::raft {
 namespace {
@@ -28,16 +27,14 @@ void Core::Impl::tick() {
 
 void Core::Impl::tick_leader() {
   for (Progress& peer : peers) peer.tick();
+  bool in_office = true;
   if (transfer_to != NodeId() && ++transfer_elapsed >= options.election_ticks_max) {
     transfer_to = NodeId();
+    in_office = !disk_stalled;  // nobody took over, and this node can't go on
   }
   // CheckQuorum (thesis section 6.2): a leader that the others can't answer must not keep its
   // clients waiting, nor keep its followers from electing another one.
-  size_t heard = 1;
-  for (const Progress& peer : peers) {
-    if (peer.silence_ticks() < options.election_ticks_min) ++heard;
-  }
-  if (heard < majority(options.voters.size())) {
+  if (!in_office || !heard_by_majority()) {
     become_follower(hard.term, NodeId());
     return;
   }
@@ -48,6 +45,14 @@ void Core::Impl::tick_leader() {
     send_heartbeat(peer);
   }
   continue_transfer();  // the word to take over may have got lost
+}
+
+bool Core::Impl::heard_by_majority() const {
+  return has_majority(configuration(), [this](NodeId node) {
+    const Progress* peer = find_peer(node);
+    return node == options.id ||
+           (peer != nullptr && peer->silence_ticks() < options.election_ticks_min);
+  });
 }
 
 void Core::Impl::reset_election_timer() {
@@ -133,10 +138,14 @@ void Core::Impl::retry_soon() {
 }
 
 void Core::Impl::campaign_pre_vote() {
-  if (role == Role::kLeader || !voter()) return;
+  if (role == Role::kLeader) return;
+  if (!voter() || disk_stalled) {  // could not win, or not lead
+    reset_election_timer();
+    return;
+  }
   become_follower(hard.term, NodeId());
   role = Role::kPreCandidate;
-  for (NodeId node : options.voters) {
+  for (NodeId node : configuration().all_voters()) {
     if (node == options.id) continue;
     // Held until the present term is durable, like all messages, but not a promise of any kind.
     send_with_term(node, hard.term + 1,
@@ -160,7 +169,7 @@ void Core::Impl::campaign(bool transfer) {
   //    in the term before;
   // 3. it campaigns again, in the same term, and the late answer elects it without entry 9, which
   //    may be committed.
-  for (NodeId node : options.voters) {
+  for (NodeId node : configuration().all_voters()) {
     if (node == options.id) continue;
     send(node, VoteRequest{.pre_vote = false,
                            .transfer = transfer,
@@ -175,7 +184,9 @@ void Core::Impl::handle(const Message& message, const VoteRequest& request) {
       (request.last_term == log.last_term() && request.last_index >= log.last());
   const bool free = hard.vote == message.from || (hard.vote == NodeId() && leader == NodeId()) ||
                     (request.pre_vote && message.term > hard.term);
-  const bool granted = free && up_to_date && (request.transfer || !hears_from_leader());
+  // A node without a configuration may be a wiped disk: whom it voted for before, nobody knows.
+  const bool granted = free && up_to_date && !configuration().voters.empty() &&
+                       (request.transfer || !hears_from_leader());
   if (!granted) {
     send(message.from, VoteReply{.pre_vote = request.pre_vote, .granted = false});
     if (!request.pre_vote) retry_soon();  // that candidate may not win, and somebody must
@@ -205,9 +216,7 @@ void Core::Impl::handle(const Message& message, const VoteReply& reply) {
 
 void Core::Impl::record_vote(NodeId from, bool granted) {
   votes.emplace(from, granted);  // the first answer counts, a duplicate doesn't
-  const auto yes = static_cast<size_t>(
-      std::ranges::count_if(votes, [](const auto& vote) { return vote.second; }));
-  switch (vote_result(options.voters.size(), yes, votes.size() - yes)) {
+  switch (vote_result(configuration(), votes)) {
     case VoteResult::kPending: return;
     case VoteResult::kLost: become_follower(hard.term, NodeId()); return;
     case VoteResult::kWon:
@@ -228,7 +237,7 @@ void Core::Impl::become_leader() {
   leader_of_term = options.id;
   votes.clear();
   heartbeat_elapsed = 0;
-  for (NodeId node : options.voters) {
+  for (NodeId node : configuration().members()) {
     if (node != options.id) peers.emplace_back(node, log.last() + 1);
   }
   uncommitted_bytes = log.bytes_between(commit, log.last());

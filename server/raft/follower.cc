@@ -51,8 +51,16 @@ void Core::Impl::append_received(const Append& append, Term leader_term) {
       BALLAST_CHECK(entry.index > commit, "committed entry {} of term {} conflicts with term {}",
                     entry.index, log.term_at(entry.index), entry.term);
       log.truncate_behind(entry.index - 1);
+      configurations.truncate_behind(entry.index - 1);
     }
     log.append(entry);
+    if (entry.kind == EntryKind::kConfiguration) {
+      const auto given =
+          std::ranges::find(append.configurations, entry.index, &ConfigurationAt::index);
+      BALLAST_CHECK(given != append.configurations.end(), "entry {} came without its configuration",
+                    entry.index);
+      configurations.append(entry.index, given->configuration);
+    }
   }
 }
 

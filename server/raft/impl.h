@@ -1,6 +1,7 @@
 // The state behind Core. Its functions stand in four files, by part: election.cc (time, terms,
-// votes), replication.cc (the leader's log), follower.cc (the follower's log), reads.cc (ReadIndex
-// and transfer), and core.cc (the way in and out).
+// votes), replication.cc (the leader's log), follower.cc (the follower's log), membership.cc
+// (changes of the configuration), reads.cc (ReadIndex), transfer.cc (handing over), and core.cc
+// (the way in and out).
 #pragma once
 
 #include <deque>
@@ -8,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/raft/configuration.h"
 #include "server/raft/core.h"
 #include "server/raft/log.h"
 #include "server/raft/prng.h"
@@ -24,8 +26,8 @@ struct Core::Impl {
   Ready ready();
   void storage_done(uint64_t ticket);
   View view() const;
-  bool is_voter(NodeId node) const;
-  bool voter() const { return is_voter(options.id); }
+  const Configuration& configuration() const { return configurations.newest(); }
+  bool voter() const { return configuration().is_voter(options.id); }
   // Sends when the present term and vote, and the ticket `also`, are durable. Nothing of a term
   // leaves this node before a crash could no longer take the term back.
   void send(NodeId to, decltype(Message::body) body, uint64_t also = 0);
@@ -49,6 +51,7 @@ struct Core::Impl {
   void reset_election_timer();
   void retry_soon();
   bool hears_from_leader() const;
+  bool heard_by_majority() const;
   void peer_lost(NodeId peer);
 
   // replication.cc
@@ -58,6 +61,7 @@ struct Core::Impl {
   void handle(const Message& message, const AppendReply& reply);
   void handle(const Message& message, const HeartbeatReply& reply);
   Progress* find_peer(NodeId node);
+  const Progress* find_peer(NodeId node) const;
   void replicate();
   void replicate_to(Progress& peer);
   bool send_append(Progress& peer, bool empty);
@@ -65,6 +69,12 @@ struct Core::Impl {
   void send_heartbeat(Progress& peer);
   void advance_commit();
   void commit_to(Index index);
+
+  // membership.cc
+  Status check_configuration(const Configuration& next) const;
+  Status check_new_voter(NodeId node) const;
+  void configure(Index index, Configuration next);
+  void leave_if_removed();
 
   // follower.cc
   void handle(const Message& message, const Append& append);
@@ -81,13 +91,18 @@ struct Core::Impl {
   void expire_forwarded_reads();
   void handle(const Message& message, const ReadIndexRequest& request);
   void handle(const Message& message, const ReadIndexReply& reply);
+
+  // transfer.cc
   Status transfer_leadership(NodeId to);
+  const Progress* transfer_target(NodeId to) const;
   void continue_transfer();
+  void set_disk_stalled(bool stalled);
   void handle(const Message& message, const TimeoutNow& timeout_now);
 
   Options options;
   Prng prng;
   Log log;
+  ConfigurationHistory configurations;
   HardState hard;
   Role role = Role::kFollower;
   NodeId leader;
@@ -109,9 +124,10 @@ struct Core::Impl {
   int transfer_elapsed = 0;
 
   std::map<NodeId, bool> votes;  // of the election under way
-  std::vector<Progress> peers;   // of all voters but this one; at the leader only
+  std::vector<Progress> peers;   // of all members but this one; at the leader only
   uint64_t uncommitted_bytes = 0;
   NodeId transfer_to;
+  bool disk_stalled = false;
 
   ReadOnly reads;
   uint64_t next_read_id;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "server/raft/quorum.h"
+#include "server/raft/configuration.h"
 
 namespace ballast::raft {
 namespace {
@@ -13,12 +13,13 @@ void expect(Violations& out, bool holds, fmt::format_string<Args...> format, Arg
 }
 
 void check_leader(const Core& core, const View& view, Violations& out) {
-  const size_t voters = view.peers.size() + 1;
   expect(out, view.leader == view.id && view.vote == view.id,
          "leader {} names leader {} and vote {}", view.id, view.leader, view.vote);
-  size_t holding = view.stable >= view.commit ? 1 : 0;
+  std::map<NodeId, Index> durable{{view.id, view.stable}};
   for (const PeerView& peer : view.peers) {
-    if (peer.match >= view.commit) ++holding;
+    durable[peer.id] = peer.match;
+    expect(out, view.configuration.contains(peer.id), "leader {}: node {} is no member", view.id,
+           peer.id);
     expect(out, peer.match < peer.next && peer.next <= view.last + 1,
            "leader {}: node {} has match {}, next {}, last {}", view.id, peer.id, peer.match,
            peer.next, view.last);
@@ -31,8 +32,12 @@ void check_leader(const Core& core, const View& view, Violations& out) {
   }
   // A commit of an older term was taken over, perhaps from beyond the known matches.
   const bool of_own_term = core.term_at(view.commit) == view.term;
-  expect(out, !of_own_term || holding >= majority(voters),
-         "leader {}: commit {} is durable on {} of {}", view.id, view.commit, holding, voters);
+  // Before the configuration itself is committed, the commit may be one by the voters before it.
+  const bool by_these_voters = of_own_term && view.configuration_index <= view.commit;
+  const auto holds = [&](NodeId node) { return durable[node] >= view.commit; };
+  expect(out, !by_these_voters || has_majority(view.configuration, holds),
+         "leader {}: commit {} is not durable on a majority of {}", view.id, view.commit,
+         to_string(view.configuration));
   expect(out, core.ready_to_serve() == of_own_term, "leader {}: ready_to_serve is wrong", view.id);
 }
 
@@ -90,10 +95,11 @@ Violations check_progress(const View& before, const View& after) {
          before.last, after.last);
   expect(out, after.stable >= before.stable, "leader {}: stable fell from {} to {}", id,
          before.stable, after.stable);
-  for (size_t i = 0; i < after.peers.size(); ++i) {
-    expect(out, after.peers[i].match >= before.peers[i].match,
-           "leader {}: match of node {} fell from {} to {}", id, after.peers[i].id,
-           before.peers[i].match, after.peers[i].match);
+  for (const PeerView& peer : after.peers) {
+    const auto known = std::ranges::find(before.peers, peer.id, &PeerView::id);
+    if (known == before.peers.end()) continue;
+    expect(out, peer.match >= known->match, "leader {}: match of node {} fell from {} to {}", id,
+           peer.id, known->match, peer.match);
   }
   return out;
 }

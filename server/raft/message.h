@@ -9,6 +9,7 @@
 
 #include "proto/base/entry.h"
 #include "proto/base/strong_int.h"
+#include "server/raft/configuration.h"
 
 namespace ballast::raft {
 
@@ -32,6 +33,7 @@ struct Append {
   Term previous_term;
   Index commit;
   std::vector<EntryMeta> entries;
+  std::vector<ConfigurationAt> configurations;  // what the entries of that kind hold
   bool operator==(const Append&) const = default;
 };
 struct AppendReply {

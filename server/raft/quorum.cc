@@ -15,11 +15,4 @@ uint64_t majority_reached(std::span<uint64_t> reached) {
   return *kth;
 }
 
-VoteResult vote_result(size_t voters, size_t granted, size_t refused) {
-  BALLAST_CHECK(granted + refused <= voters);
-  if (granted >= majority(voters)) return VoteResult::kWon;
-  if (voters - refused < majority(voters)) return VoteResult::kLost;
-  return VoteResult::kPending;
-}
-
 }  // namespace ballast::raft

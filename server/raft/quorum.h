@@ -14,9 +14,4 @@ constexpr size_t majority(size_t voters) { return voters / 2 + 1; }
 // reached. Reorders `reached`. REQUIRES: one value per voter, at least one.
 uint64_t majority_reached(std::span<uint64_t> reached);
 
-enum class VoteResult : uint8_t { kPending, kWon, kLost };
-
-// Lost means that the votes still missing can't make a majority any more.
-VoteResult vote_result(size_t voters, size_t granted, size_t refused);
-
 }  // namespace ballast::raft

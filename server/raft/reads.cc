@@ -1,9 +1,8 @@
-// ReadIndex (thesis section 6.4) and leadership transfer (section 3.10).
+// ReadIndex (thesis section 6.4).
 
 #include <algorithm>
 
 #include "server/raft/impl.h"
-#include "server/raft/quorum.h"
 
 namespace ballast::raft {
 
@@ -30,9 +29,12 @@ void Core::Impl::start_read_round() {
 }
 
 void Core::Impl::confirm_reads() {
-  std::vector<uint64_t> answered{reads.round()};
-  for (const Progress& peer : peers) answered.push_back(peer.round_answered);
-  for (const auto& [request, index] : reads.confirm(majority_reached(answered))) {
+  const uint64_t answered = majority_reached(configuration(), [this](NodeId node) -> uint64_t {
+    if (node == options.id) return reads.round();
+    const Progress* peer = find_peer(node);
+    return peer == nullptr ? 0 : peer->round_answered;
+  });
+  for (const auto& [request, index] : reads.confirm(answered)) {
     if (request.from == options.id) {
       read_states.push_back({request.id, index, false});
     } else {
@@ -76,40 +78,6 @@ void Core::Impl::handle(const Message&, const ReadIndexReply& reply) {
   if (read == forwarded_reads.end()) return;  // refused since, or a duplicate
   forwarded_reads.erase(read);
   read_states.push_back({reply.id, reply.index, reply.refused});
-}
-
-Status Core::Impl::transfer_leadership(NodeId to) {
-  if (role != Role::kLeader) return not_leader();
-  if (to == options.id) return fail(Errc::kInvalidArgument, "node {} is the leader", to);
-  if (to != NodeId() && find_peer(to) == nullptr) {
-    return fail(Errc::kInvalidArgument, "node {} is not a voter", to);
-  }
-  if (transfer_to != NodeId()) {
-    return fail(Errc::kUnavailable, "leadership is being handed to node {}", transfer_to);
-  }
-  const Progress* target = nullptr;
-  for (const Progress& peer : peers) {
-    if (to != NodeId() && peer.id() != to) continue;
-    if (!peer.connected() || !peer.heard_within(options.election_ticks_min)) continue;
-    if (target == nullptr || peer.match() > target->match()) target = &peer;
-  }
-  if (target == nullptr) {
-    return fail(Errc::kUnavailable, "no node that could take over has been heard from lately");
-  }
-  transfer_to = target->id();
-  transfer_elapsed = 0;
-  continue_transfer();
-  return {};
-}
-
-// The target wins only with all entries, so it gets them first (thesis section 3.10, step 2).
-void Core::Impl::continue_transfer() {
-  if (transfer_to == NodeId()) return;
-  if (find_peer(transfer_to)->match() == log.last()) send(transfer_to, TimeoutNow{});
-}
-
-void Core::Impl::handle(const Message&, const TimeoutNow&) {
-  if (voter() && (role == Role::kFollower || role == Role::kPreCandidate)) campaign(true);
 }
 
 }  // namespace ballast::raft

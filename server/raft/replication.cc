@@ -1,10 +1,10 @@
 // The leader's side of the log (thesis section 3.5, chapter 10.2 on pipelining).
 
 #include <algorithm>
+#include <utility>
 
 #include "proto/base/check.h"
 #include "server/raft/impl.h"
-#include "server/raft/quorum.h"
 
 namespace ballast::raft {
 
@@ -30,6 +30,15 @@ Result<Index> Core::Impl::propose(std::span<const Proposal> proposals) {
     return fail(Errc::kOverloaded, "{} bytes wait for a quorum, {} more are too many",
                 uncommitted_bytes, bytes);
   }
+  for (const Proposal& proposal : proposals) {
+    BALLAST_CHECK((proposal.kind == EntryKind::kConfiguration) ==
+                  proposal.configuration.has_value());
+    if (!proposal.configuration) continue;
+    if (proposals.size() > 1) {
+      return fail(Errc::kInvalidArgument, "a configuration is proposed with other entries");
+    }
+    BALLAST_TRY_STATUS(check_configuration(*proposal.configuration));
+  }
   const Index first = log.last() + 1;
   for (const Proposal& proposal : proposals) append_own(proposal);
   return first;
@@ -40,11 +49,15 @@ void Core::Impl::append_own(const Proposal& proposal) {
                         proposal.payload_bytes};
   log.append(entry);
   uncommitted_bytes += entry.bytes();
+  if (proposal.configuration) configure(entry.index, *proposal.configuration);
 }
 
-Progress* Core::Impl::find_peer(NodeId node) {
+const Progress* Core::Impl::find_peer(NodeId node) const {
   const auto found = std::ranges::find(peers, node, &Progress::id);
   return found == peers.end() ? nullptr : &*found;
+}
+Progress* Core::Impl::find_peer(NodeId node) {
+  return const_cast<Progress*>(std::as_const(*this).find_peer(node));
 }
 
 void Core::Impl::replicate() {
@@ -69,7 +82,12 @@ bool Core::Impl::send_append(Progress& peer, bool empty) {
   if (!empty) append.entries = entries_for(peer);
   if (append.entries.empty() && !empty && !peer.probing()) return false;
   uint64_t bytes = 0;
-  for (const EntryMeta& entry : append.entries) bytes += entry.bytes();
+  for (const EntryMeta& entry : append.entries) {
+    bytes += entry.bytes();
+    if (entry.kind == EntryKind::kConfiguration) {
+      append.configurations.push_back({entry.index, configurations.at(entry.index)});
+    }
+  }
   const Index covered = append.previous_index + append.entries.size();
   peer.commit_sent = std::max(peer.commit_sent, std::min(commit, covered));
   peer.sent(append.entries.size(), bytes);
@@ -136,12 +154,16 @@ void Core::Impl::handle(const Message& message, const HeartbeatReply& reply) {
 }
 
 void Core::Impl::advance_commit() {
-  std::vector<uint64_t> matches{log.stable().value()};
-  for (const Progress& peer : peers) matches.push_back(peer.match().value());
-  const Index reached(majority_reached(matches));
+  const Index reached(majority_reached(configuration(), [this](NodeId node) -> uint64_t {
+    if (node == options.id) return log.stable().value();
+    const Progress* peer = find_peer(node);
+    return peer == nullptr ? 0 : peer->match().value();
+  }));
   // Thesis figure 3.7 (figure 8 of the paper): an entry of an older term may be on a majority and
   // still be overwritten, so it is committed with the first entry of this term, never by count.
-  if (reached > commit && log.term_at(reached) == hard.term) commit_to(reached);
+  if (reached <= commit || log.term_at(reached) != hard.term) return;
+  commit_to(reached);
+  leave_if_removed();
 }
 
 void Core::Impl::commit_to(Index index) {

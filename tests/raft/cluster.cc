@@ -10,7 +10,7 @@ namespace ballast::raft::testing {
 
 Cluster::Cluster(uint64_t count, Options pattern, uint64_t seed)
     : pattern_(std::move(pattern)), seed_(seed), members_(count) {
-  for (uint64_t id = 1; id <= count; ++id) pattern_.voters.push_back(NodeId(id));
+  for (uint64_t id = 1; id <= count; ++id) founders_.voters.push_back(NodeId(id));
   for (uint64_t id = 1; id <= count; ++id) start(NodeId(id));
 }
 
@@ -20,7 +20,7 @@ void Cluster::start(NodeId node) {
   options.id = node;
   options.seed = seed_ * 1000 + ++starts_;
   self.core.emplace(std::move(options),
-                    InitialState{self.disk.hard, self.disk.log, self.disk.applied});
+                    InitialState{self.disk.hard, self.disk.log, self.disk.applied, founders_, {}});
   self.seen = self.core->view();
 }
 

@@ -91,6 +91,7 @@ class Cluster {
   }
 
   Options pattern_;
+  Configuration founders_;
   uint64_t seed_;
   uint64_t starts_ = 0;
   std::vector<Member> members_;

@@ -15,12 +15,19 @@ namespace ballast::raft::testing {
 inline constexpr int kElectionMin = 10;
 inline constexpr int kElectionMax = 20;
 
+// Voters 1 to `nodes`.
+inline Configuration voters(uint64_t nodes) {
+  Configuration configuration;
+  for (uint64_t id = 1; id <= nodes; ++id) configuration.voters.push_back(NodeId(id));
+  return configuration;
+}
+
 class LoneCore {
  public:
   // Node 1 of `nodes`, with a log of these terms, in `term` (0: the last entry's).
   explicit LoneCore(uint64_t nodes, const std::vector<uint64_t>& terms = {}, uint64_t term = 0,
                     uint64_t vote = 0, Options options = {})
-      : core(with(nodes, std::move(options)), state(terms, term, vote)) {}
+      : core(with(std::move(options)), state(nodes, terms, term, vote)) {}
 
   // All that is ready, completing every write at once. The reads are kept.
   std::vector<Message> flush() {
@@ -75,7 +82,7 @@ class LoneCore {
     return hear(from, core.term().value(), AppendReply{.rejected = false, .index = Index(index)});
   }
   Result<Index> propose(uint32_t payload_bytes, size_t count = 1) {
-    const std::vector<Core::Proposal> proposals(count, {EntryKind::kBlock, 0, payload_bytes});
+    const std::vector<Core::Proposal> proposals(count, {EntryKind::kBlock, 0, payload_bytes, {}});
     return core.propose(proposals);
   }
 
@@ -83,17 +90,18 @@ class LoneCore {
   std::vector<ReadState> reads;
 
  private:
-  static Options with(uint64_t nodes, Options options) {
+  static Options with(Options options) {
     options.id = NodeId(1);
-    for (uint64_t id = 1; id <= nodes; ++id) options.voters.push_back(NodeId(id));
     options.seed = 7;
     options.heartbeat_ticks = 2;
     options.election_ticks_min = kElectionMin;
     options.election_ticks_max = kElectionMax;
     return options;
   }
-  static InitialState state(const std::vector<uint64_t>& terms, uint64_t term, uint64_t vote) {
+  static InitialState state(uint64_t nodes, const std::vector<uint64_t>& terms, uint64_t term,
+                            uint64_t vote) {
     InitialState initial;
+    initial.configuration = voters(nodes);
     for (uint64_t one : terms) {
       initial.log.push_back({Term(one), Index(initial.log.size() + 1), EntryKind::kBlock, 0, 0});
     }
@@ -106,7 +114,7 @@ class LoneCore {
 // Entries behind `previous`, one per term given.
 inline Append append_of(uint64_t previous, uint64_t previous_term,
                         const std::vector<uint64_t>& terms, uint64_t commit = 0) {
-  Append append{Index(previous), Term(previous_term), Index(commit), {}};
+  Append append{Index(previous), Term(previous_term), Index(commit), {}, {}};
   for (uint64_t term : terms) {
     append.entries.push_back(
         {Term(term), Index(previous + append.entries.size() + 1), EntryKind::kBlock, 0, 0});

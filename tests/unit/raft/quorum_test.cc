@@ -40,15 +40,5 @@ TEST(Quorum, majority_reached_agrees_with_the_definition) {
   }
 }
 
-TEST(Quorum, vote_result_wins_loses_or_waits) {
-  EXPECT_EQ(vote_result(1, 1, 0), VoteResult::kWon);
-  EXPECT_EQ(vote_result(3, 1, 0), VoteResult::kPending);
-  EXPECT_EQ(vote_result(3, 1, 1), VoteResult::kPending);
-  EXPECT_EQ(vote_result(3, 2, 1), VoteResult::kWon);
-  EXPECT_EQ(vote_result(3, 1, 2), VoteResult::kLost);
-  EXPECT_EQ(vote_result(4, 2, 1), VoteResult::kPending);
-  EXPECT_EQ(vote_result(4, 2, 2), VoteResult::kLost);
-}
-
 }  // namespace
 }  // namespace ballast::raft

@@ -161,9 +161,8 @@ TEST(Reads, ids_of_two_lives_of_a_node_differ) {
   for (uint64_t seed : {1, 2, 3}) {
     Options options;
     options.id = NodeId(1);
-    options.voters = {NodeId(1), NodeId(2)};
     options.seed = seed;
-    Core core(options, {});
+    Core core(options, {.configuration = voters(2)});
     core.step({NodeId(2), NodeId(1), Term(1), Heartbeat{}});
     ids.push_back(core.read_index().value());
   }

@@ -226,8 +226,8 @@ TEST(Replication, a_single_node_commits_by_itself) {
 TEST(Replication, what_was_applied_is_committed_after_a_restart) {
   Options options;
   options.id = NodeId(1);
-  options.voters = {NodeId(1), NodeId(2), NodeId(3)};
   InitialState initial;
+  initial.configuration = voters(3);
   initial.hard_state = {Term(3), NodeId(2)};
   for (uint64_t i = 1; i <= 4; ++i)
     initial.log.push_back({Term(2), Index(i), EntryKind::kNoop, 0, 0});

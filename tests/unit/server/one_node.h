@@ -71,10 +71,12 @@ class OneNode {
     raft.heartbeat_ticks = 1;
     raft.election_ticks_min = 5;
     raft.election_ticks_max = 10;
-    for (const MemberConfig& member : cluster.members) raft.voters.push_back(member.id);
+    raft::Configuration configuration;
+    for (const MemberConfig& member : cluster.members) configuration.voters.push_back(member.id);
     const auto executor = io.get_executor();
-    node = std::make_unique<Node>(executor, workers, NodeOptions{.raft = raft}, std::move(log),
-                                  std::move(state));
+    node = std::make_unique<Node>(executor, workers,
+                                  NodeOptions{.raft = raft, .configuration = configuration},
+                                  std::move(log), std::move(state));
     peers.node = node.get();
     transport = std::make_unique<PeerTransport>(executor, cluster, *node);
     service = std::make_unique<Service>(*node, cluster, directory->identity(), directory_.path(),

@@ -1,0 +1,58 @@
+// Handing leadership over (thesis section 3.10), on request or because the own disk stalls.
+
+#include "server/raft/impl.h"
+
+namespace ballast::raft {
+
+Status Core::Impl::transfer_leadership(NodeId to) {
+  if (role != Role::kLeader) return not_leader();
+  if (to == options.id) return fail(Errc::kInvalidArgument, "node {} is the leader", to);
+  if (to != NodeId() && !configuration().is_voter(to)) {
+    return fail(Errc::kInvalidArgument, "node {} is not a voter", to);
+  }
+  if (transfer_to != NodeId()) {
+    return fail(Errc::kUnavailable, "leadership is being handed to node {}", transfer_to);
+  }
+  const Progress* target = transfer_target(to);
+  if (target == nullptr) {
+    return fail(Errc::kUnavailable, "no node that could take over has been heard from lately");
+  }
+  transfer_to = target->id();
+  transfer_elapsed = 0;
+  continue_transfer();
+  return {};
+}
+
+// `to`, or with 0 the voter that has most of the log; null if nobody can.
+const Progress* Core::Impl::transfer_target(NodeId to) const {
+  const Progress* target = nullptr;
+  for (const Progress& peer : peers) {
+    if (to != NodeId() && peer.id() != to) continue;
+    if (!configuration().is_voter(peer.id()) || !peer.connected() ||
+        !peer.heard_within(options.election_ticks_min)) {
+      continue;
+    }
+    if (target == nullptr || peer.match() > target->match()) target = &peer;
+  }
+  return target;
+}
+
+// The target wins only with all entries, so it gets them first (thesis section 3.10, step 2).
+void Core::Impl::continue_transfer() {
+  if (transfer_to == NodeId()) return;
+  if (find_peer(transfer_to)->match() == log.last()) send(transfer_to, TimeoutNow{});
+}
+
+void Core::Impl::handle(const Message&, const TimeoutNow&) {
+  const bool may = voter() && !disk_stalled;
+  if (may && (role == Role::kFollower || role == Role::kPreCandidate)) campaign(true);
+}
+
+void Core::Impl::set_disk_stalled(bool stalled) {
+  if (disk_stalled == stalled) return;
+  disk_stalled = stalled;
+  if (!stalled || role != Role::kLeader || transfer_to != NodeId()) return;
+  if (!transfer_leadership(NodeId())) become_follower(hard.term, NodeId());
+}
+
+}  // namespace ballast::raft

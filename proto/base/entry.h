@@ -49,6 +49,14 @@ struct Entry {
   }
 };
 
+// A place in a log: an index, and the term of the entry there.
+struct Position {
+  Index index;
+  Term term;
+
+  auto operator<=>(const Position&) const = default;
+};
+
 // What must be durable before a node answers in a term (Raft figure 2, persistent state).
 struct HardState {
   Term term;

@@ -139,7 +139,7 @@ asio::awaitable<void> Node::admit() {
 
 uint64_t Node::bytes_after(Index match) const {
   uint64_t bytes = 0;
-  for (Index index = match + 1; index <= core_.last(); ++index)
+  for (Index index = std::max(match, core_.base().index) + 1; index <= core_.last(); ++index)
     bytes += core_.meta_at(index).bytes();
   return bytes;
 }

@@ -99,9 +99,9 @@ VoteResult vote_result(const Configuration& configuration, const std::map<NodeId
   return has_majority(configuration, is(false)) ? VoteResult::kPending : VoteResult::kLost;
 }
 
-ConfigurationHistory::ConfigurationHistory(Configuration first,
+ConfigurationHistory::ConfigurationHistory(ConfigurationAt first,
                                            std::vector<ConfigurationAt> later) {
-  all_.push_back({Index(), std::move(first)});
+  all_.push_back(std::move(first));
   for (ConfigurationAt& one : later) append(one.index, std::move(one.configuration));
 }
 
@@ -118,6 +118,11 @@ void ConfigurationHistory::append(Index index, Configuration configuration) {
 
 void ConfigurationHistory::truncate_behind(Index last) {
   while (newest_index() > last) all_.pop_back();
+  BALLAST_CHECK(!all_.empty());
+}
+
+void ConfigurationHistory::compact(Index upto) {
+  while (all_.size() > 1 && all_[1].index <= upto) all_.pop_front();
 }
 
 uint64_t majority_reached(const Configuration& configuration,

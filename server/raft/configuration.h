@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <string>
@@ -67,8 +68,8 @@ VoteResult vote_result(const Configuration& configuration, const std::map<NodeId
 // The configurations of a log, oldest first.
 class ConfigurationHistory {
  public:
-  // `first` is in force before the first entry. REQUIRES: the indexes of `later` rise.
-  ConfigurationHistory(Configuration first, std::vector<ConfigurationAt> later);
+  // `first` is in force where the log begins. REQUIRES: the indexes rise.
+  ConfigurationHistory(ConfigurationAt first, std::vector<ConfigurationAt> later);
 
   const Configuration& newest() const { return all_.back().configuration; }
   Index newest_index() const { return all_.back().index; }
@@ -78,9 +79,11 @@ class ConfigurationHistory {
   void append(Index index, Configuration configuration);
   // The log's entries behind `last` are gone.
   void truncate_behind(Index last);
+  // The log's entries up to `upto` are gone; what is in force there stays.
+  void compact(Index upto);
 
  private:
-  std::vector<ConfigurationAt> all_;
+  std::deque<ConfigurationAt> all_;
 };
 
 }  // namespace ballast::raft

@@ -20,8 +20,9 @@ std::string_view role_name(Role role) {
 Core::Impl::Impl(Options given, InitialState initial)
     : options(std::move(given)),
       prng(options.seed),
-      log(initial.log),
-      configurations(std::move(initial.configuration), std::move(initial.configurations)),
+      log(initial.log, initial.base),
+      configurations({initial.configuration_index, std::move(initial.configuration)},
+                     std::move(initial.configurations)),
       hard(initial.hard_state),
       commit(initial.applied),
       // A node that restarts within a term could take the answer to a question of its former life
@@ -33,8 +34,9 @@ Core::Impl::Impl(Options given, InitialState initial)
                 options.election_ticks_min < options.election_ticks_max);
   BALLAST_CHECK(log.last_term() <= hard.term, "log of term {}, hard state of term {}",
                 log.last_term(), hard.term);
-  BALLAST_CHECK(initial.applied <= log.last(), "applied {} behind the log's end {}",
-                initial.applied, log.last());
+  BALLAST_CHECK(log.base().index <= initial.applied && initial.applied <= log.last(),
+                "applied {} is not in the log ({}, {}]", initial.applied, log.base().index,
+                log.last());
   reset_election_timer();
   // Nobody else could be the leader of a group of one.
   if (configuration().all_voters() == std::vector{options.id}) election_timeout = 1;
@@ -103,6 +105,7 @@ Ready Core::Impl::ready() {
   // An entry may be committed by the others before it is durable here. It is not applied before:
   // the state machine must never be ahead of the log that it refers to.
   ready.commit = std::min(commit, log.stable());
+  ready.snapshot_needed = std::exchange(snapshot_needed, Index());
   return ready;
 }
 
@@ -135,7 +138,7 @@ View Core::Impl::view() const {
   view.configuration = configuration();
   view.configuration_index = configurations.newest_index();
   for (const Progress& peer : peers) {
-    view.peers.push_back({peer.id(), peer.match(), peer.next(), peer.probing(),
+    view.peers.push_back({peer.id(), peer.match(), peer.next(), peer.probing(), peer.snapshot(),
                           peer.heard_within(options.election_ticks_min),
                           configuration().is_learner(peer.id()), peer.inflight().entries(),
                           peer.inflight().bytes()});
@@ -158,6 +161,8 @@ Result<uint64_t> Core::read_index() { return impl_->read_index(); }
 Status Core::transfer_leadership(NodeId to) { return impl_->transfer_leadership(to); }
 void Core::campaign() { impl_->campaign_pre_vote(); }
 void Core::peer_lost(NodeId peer) { impl_->peer_lost(peer); }
+void Core::compact(Index upto) { impl_->compact(upto); }
+void Core::snapshot_installed(const Snapshot& snapshot) { impl_->snapshot_installed(snapshot); }
 void Core::set_disk_stalled(bool stalled) { impl_->set_disk_stalled(stalled); }
 Ready Core::ready() { return impl_->ready(); }
 void Core::storage_done(uint64_t ticket) { impl_->storage_done(ticket); }
@@ -168,6 +173,7 @@ Role Core::role() const { return impl_->role; }
 NodeId Core::leader() const { return impl_->leader; }
 Index Core::commit() const { return impl_->commit; }
 Index Core::last() const { return impl_->log.last(); }
+Position Core::base() const { return impl_->log.base(); }
 bool Core::ready_to_serve() const { return impl_->ready_to_serve(); }
 View Core::view() const { return impl_->view(); }
 

@@ -20,7 +20,8 @@
 // With PreVote (thesis 9.6), CheckQuorum (thesis 6.2), commit only by entries of the own term
 // (thesis 3.6.2), ReadIndex (thesis 6.4), leadership transfer (thesis 3.10), pipelined replication
 // bounded in entries and bytes (probe / replicate, Progress), membership by joint consensus (thesis
-// 4.3) with learners, and stepping down when the own disk stalls.
+// 4.3) with learners, snapshots for those who lag too far (thesis chapter 5), and stepping down
+// when the own disk stalls.
 //
 // Not thread-safe. A broken invariant stops the process (BALLAST_CHECK).
 #pragma once
@@ -63,12 +64,21 @@ struct Options {
 // What the disk holds when the node starts.
 struct InitialState {
   HardState hard_state;
-  std::vector<EntryMeta> log;  // from index 1 on, without gaps
+  std::vector<EntryMeta> log;  // behind `base`, without gaps
   Index applied;               // committed for certain, because it was applied
-  // In force before the first entry of the log. Empty at a node that is to join: it does not vote
-  // nor campaign until the log of a leader gives it a configuration.
+  // In force at the base, and the index of its entry. Empty at a node that is to join: it does not
+  // vote nor campaign until the log of a leader gives it a configuration.
   Configuration configuration;
   std::vector<ConfigurationAt> configurations;  // of all entries of that kind in the log, in order
+  Index configuration_index;                    // of `configuration`; 0: of no entry
+  Position base;                                // where the log begins: what came before is applied
+};
+
+// The state of a group at a place of its log, as another node's driver has brought it here.
+struct Snapshot {
+  Position at;
+  Configuration configuration;  // in force there
+  Index configuration_index;
 };
 
 struct ReadState {
@@ -84,6 +94,10 @@ struct Ready {
   std::vector<Message> messages;
   Index commit;  // never falls, never beyond what is durable on the own disk
   std::vector<ReadState> reads;
+  // Not 0: this node needs a snapshot at this index or a later one, since the leader's log does not
+  // reach back to it. The driver fetches it and calls snapshot_installed(). Named again and again
+  // until then.
+  Index snapshot_needed;
 };
 
 // What an operator wants to know; also for the invariants.
@@ -92,6 +106,7 @@ struct PeerView {
   Index match;
   Index next;
   bool probing = false;
+  Index snapshot;        // waits for a snapshot at this index; 0: for none
   bool active = false;   // heard from within the last election timeout
   bool learner = false;  // has no vote
   size_t inflight_entries = 0;
@@ -176,8 +191,8 @@ class Core {
   // The Ready with this ticket, and all before it, are durable.
   void storage_done(uint64_t ticket);
 
-  Term term_at(Index index) const;       // 0 if there is no such entry
-  EntryMeta meta_at(Index index) const;  // REQUIRES: 1 <= index <= last
+  Term term_at(Index index) const;       // 0 if there is no such entry, or not any more
+  EntryMeta meta_at(Index index) const;  // REQUIRES: base < index <= last
   Term term() const;
   Role role() const;
   NodeId leader() const;
@@ -185,6 +200,17 @@ class Core {
   // committed by the others before it is durable here.
   Index commit() const;
   Index last() const;
+  // Where the log begins. The first entry that is here stands behind it.
+  Position base() const;
+
+  // The log's entries up to `upto` were applied, durably, and the driver has dropped them.
+  // REQUIRES: upto <= commit, and durable here.
+  void compact(Index upto);
+  // The state machine holds the snapshot, durably, in the place of everything before. A log that
+  // does not contain the snapshot's place is dropped as a whole: the driver has dropped it already.
+  // Ignored if this node has committed as much.
+  void snapshot_installed(const Snapshot& snapshot);
+
   // True at a leader that has committed an entry of its term: it may serve reads and knows all
   // that was acknowledged.
   bool ready_to_serve() const;

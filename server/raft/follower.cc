@@ -25,7 +25,10 @@ void Core::Impl::handle(const Message& message, const Heartbeat& heartbeat) {
 void Core::Impl::handle(const Message& message, const Append& append) {
   follow(message.from);
   const Index previous = append.previous_index;
-  if (previous > log.last() || log.term_at(previous) != append.previous_term) {
+  // What lies before the base is committed, hence the same at every leader.
+  const bool matches = previous < log.base().index ||
+                       (previous <= log.last() && log.term_at(previous) == append.previous_term);
+  if (!matches) {
     // The logs can only agree where our term is not above the leader's at `previous`.
     const Index hint = log.last_not_above(previous, append.previous_term);
     send(message.from, AppendReply{true, previous, hint, log.term_at(hint)});
@@ -46,7 +49,7 @@ void Core::Impl::append_received(const Append& append, Term leader_term) {
   for (const EntryMeta& entry : append.entries) {
     ++expected;
     BALLAST_CHECK(entry.index == expected && entry.term <= leader_term);
-    if (log.term_at(entry.index) == entry.term) continue;
+    if (entry.index <= log.base().index || log.term_at(entry.index) == entry.term) continue;
     if (entry.index <= log.last()) {
       BALLAST_CHECK(entry.index > commit, "committed entry {} of term {} conflicts with term {}",
                     entry.index, log.term_at(entry.index), entry.term);

@@ -1,7 +1,7 @@
 // The state behind Core. Its functions stand in four files, by part: election.cc (time, terms,
 // votes), replication.cc (the leader's log), follower.cc (the follower's log), membership.cc
-// (changes of the configuration), reads.cc (ReadIndex), transfer.cc (handing over), and core.cc
-// (the way in and out).
+// (changes of the configuration), snapshot.cc (where the log begins), reads.cc (ReadIndex),
+// transfer.cc (handing over), and core.cc (the way in and out).
 #pragma once
 
 #include <deque>
@@ -69,6 +69,11 @@ struct Core::Impl {
   void send_heartbeat(Progress& peer);
   void advance_commit();
   void commit_to(Index index);
+
+  // snapshot.cc
+  void compact(Index upto);
+  void handle(const Message& message, const InstallSnapshot& install);
+  void snapshot_installed(const Snapshot& snapshot);
 
   // membership.cc
   Status check_configuration(const Configuration& next) const;
@@ -146,6 +151,7 @@ struct Core::Impl {
   std::vector<HeldMessage> held;
   std::vector<Message> outgoing;
   std::vector<ReadState> read_states;
+  Index snapshot_needed;
 };
 
 }  // namespace ballast::raft

@@ -107,7 +107,7 @@ Violations check_progress(const View& before, const View& after) {
 Violations check_log_order(const Core& core) {
   Violations out;
   Term before;
-  for (Index index(1); index <= core.last(); ++index) {
+  for (Index index = core.base().index + 1; index <= core.last(); ++index) {
     const Term term = core.term_at(index);
     expect(out, term >= before && term > Term(), "term {} at index {} behind term {}", term, index,
            before);
@@ -120,7 +120,8 @@ Violations check_log_matching(const Core& a, const Core& b) {
   Violations out;
   Index index = std::min(a.last(), b.last());
   while (index > Index() && a.term_at(index) != b.term_at(index)) index = index - 1;
-  for (; index > Index(); index = index - 1) {
+  const Index begin = std::max(a.base().index, b.base().index);
+  for (; index > begin; index = index - 1) {
     if (a.meta_at(index) == b.meta_at(index)) continue;
     out.push_back(fmt::format("nodes {} and {} differ at index {} below an equal entry",
                               a.view().id, b.view().id, index));
@@ -174,6 +175,7 @@ void GroupInvariants::check_committed(const Core& core, const View& view,
   Index& checked = checked_[view.id];
   const size_t known_before = committed_.size();
   for (Index index = checked + 1; index <= view.commit; ++index) {
+    if (index <= core.base().index) continue;  // it came with a snapshot
     if (index > committed()) committed_.push_back({core.meta_at(index), view.term});
     expect(out, core.meta_at(index) == committed_at(index),
            "node {}: committed entry {} is of term {}, elsewhere of term {}", view.id, index,
@@ -190,7 +192,7 @@ void GroupInvariants::check_complete(const Core& leader, size_t from, Violations
   for (size_t i = from; i < committed_.size(); ++i) {
     if (committed_[i].in >= leader.term()) continue;
     const EntryMeta& entry = committed_[i].entry;
-    expect(out, leader.term_at(entry.index) == entry.term,
+    expect(out, entry.index < leader.base().index || leader.term_at(entry.index) == entry.term,
            "leader {} of term {} lacks entry {} of term {}, committed in term {}", leader.view().id,
            leader.term(), entry.index, entry.term, committed_[i].in);
   }

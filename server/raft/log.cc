@@ -12,20 +12,22 @@ constexpr uint32_t kHeaderMask = (uint32_t{1} << kHeaderBits) - 1;
 
 }  // namespace
 
-Log::Log(const std::vector<EntryMeta>& durable) {
+Log::Log(const std::vector<EntryMeta>& durable, Position base) : base_(base) {
   for (const EntryMeta& entry : durable) append(entry);
   submitted_ = last();
   stable_ = last();
 }
 
 Term Log::term_at(Index index) const {
-  if (index == Index() || index > last()) return Term();
-  return slots_[index.value() - 1].term;
+  if (index == base_.index) return base_.term;
+  if (index < base_.index || index > last()) return Term();
+  return slot_at(index).term;
 }
 
 EntryMeta Log::meta_at(Index index) const {
-  BALLAST_CHECK(index > Index() && index <= last(), "no entry {}, last is {}", index, last());
-  const Slot& slot = slots_[index.value() - 1];
+  BALLAST_CHECK(index > base_.index && index <= last(), "no entry {} in ({}, {}]", index,
+                base_.index, last());
+  const Slot& slot = slot_at(index);
   return {slot.term, index, static_cast<EntryKind>(slot.kind_and_header_bytes >> kHeaderBits),
           slot.kind_and_header_bytes & kHeaderMask, slot.payload_bytes};
 }
@@ -39,10 +41,11 @@ uint64_t Log::bytes_between(Index after, Index until) const {
 
 Index Log::last_not_above(Index limit, Term term) const {
   // Terms never fall along the log, so the answer is found by halving.
-  auto end = slots_.begin() + static_cast<std::ptrdiff_t>(std::min(limit, last()).value());
+  if (limit <= base_.index) return limit;
+  auto end = slots_.begin() + static_cast<std::ptrdiff_t>(std::min(limit, last()) - base_.index);
   auto above = std::upper_bound(slots_.begin(), end, term,
                                 [](Term wanted, const Slot& slot) { return wanted < slot.term; });
-  return Index(static_cast<uint64_t>(above - slots_.begin()));
+  return base_.index + static_cast<uint64_t>(above - slots_.begin());
 }
 
 void Log::append(const EntryMeta& entry) {
@@ -55,8 +58,8 @@ void Log::append(const EntryMeta& entry) {
 }
 
 void Log::truncate_behind(Index keep) {
-  BALLAST_CHECK(keep <= last());
-  slots_.resize(keep.value());
+  BALLAST_CHECK(base_.index <= keep && keep <= last());
+  slots_.resize(keep - base_.index);
   submitted_ = std::min(submitted_, keep);
   stable_ = std::min(stable_, keep);
   // The ABA race of asynchronous writes, which the next line closes:
@@ -65,6 +68,23 @@ void Log::truncate_behind(Index keep) {
   // 3. ticket 1 completes. The disk holds 5..8 of term 2. Were stable() now 8, this node would
   //    acknowledge entries of term 3 that a crash would lose. Only 5 may count.
   for (Write& write : writes_) write.last = std::min(write.last, keep);
+}
+
+void Log::compact(Index upto) {
+  BALLAST_CHECK(base_.index <= upto && upto <= stable_, "compaction up to {}, durable are ({}, {}]",
+                upto, base_.index, stable_);
+  const Position base{upto, term_at(upto)};
+  slots_.erase(slots_.begin(), slots_.begin() + static_cast<std::ptrdiff_t>(upto - base_.index));
+  base_ = base;
+}
+
+void Log::restart_behind(Position base) {
+  slots_.clear();
+  base_ = base;
+  submitted_ = base.index;
+  stable_ = base.index;
+  // What is still on its way to the disk belongs to the log that is gone.
+  for (Write& write : writes_) write.last = std::min(write.last, base.index);
 }
 
 std::vector<EntryMeta> Log::submit(uint64_t ticket) {

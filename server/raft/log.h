@@ -1,8 +1,10 @@
 // The log as the core knows it: the term and the sizes of every entry, and which of them are
 // durable. The bytes live elsewhere.
 //
-// Three cursors: stable() <= submitted <= last(). An entry is appended here, then handed to a
-// write (submit), then durable (stored). Writes are numbered by tickets and carried out in order.
+// It begins behind base(): what lies before was applied and dropped, or came as a snapshot. Three
+// cursors follow: base() <= stable() <= submitted <= last(). An entry is appended here, then handed
+// to a write (submit), then durable (stored). Writes are numbered by tickets and carried out in
+// order.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +17,21 @@ namespace ballast::raft {
 
 class Log {
  public:
-  // REQUIRES: contiguous from index 1, terms never fall. All of it counts as durable.
-  explicit Log(const std::vector<EntryMeta>& durable);
+  // REQUIRES: contiguous from base.index + 1 on, terms never fall. All of it counts as durable.
+  explicit Log(const std::vector<EntryMeta>& durable, Position base = {});
 
-  Index last() const { return Index(slots_.size()); }
+  Position base() const { return base_; }
+  Index last() const { return base_.index + slots_.size(); }
   Term last_term() const { return term_at(last()); }
-  // 0 at index 0 and behind the end.
+  // 0 before the base and behind the end.
   Term term_at(Index index) const;
-  // REQUIRES: 1 <= index <= last().
+  // REQUIRES: base().index < index <= last().
   EntryMeta meta_at(Index index) const;
-  // The bytes of the entries in (after, until]. REQUIRES: after <= until <= last().
+  // The bytes of the entries in (after, until]. REQUIRES: base().index <= after <= until <= last().
   uint64_t bytes_between(Index after, Index until) const;
-  // The last index <= limit whose entry has a term <= `term`; 0 if there is none. It is the best
-  // guess where two logs agree, when the other one has (limit, term) (thesis section 3.5, end).
+  // The last index <= limit whose entry has a term <= `term`; the base's if there is none. It is
+  // the best guess where two logs agree, when the other one has (limit, term) (thesis section 3.5,
+  // end).
   Index last_not_above(Index limit, Term term) const;
 
   // REQUIRES: entry.index == last() + 1, entry.term >= last_term().
@@ -35,6 +39,11 @@ class Log {
   // Forgets all entries behind `last`. What follows must be appended before the next submit():
   // a write replaces everything from its first index on, so a shorter log is never written alone.
   void truncate_behind(Index last);
+
+  // Drops the entries up to `upto`. REQUIRES: base().index <= upto <= stable().
+  void compact(Index upto);
+  // Drops everything: the log goes on behind `base`.
+  void restart_behind(Position base);
 
   bool has_unsubmitted() const { return submitted_ < last(); }
   // The entries that no write holds yet; from now on the write `ticket` does.
@@ -57,6 +66,8 @@ class Log {
   };
   static_assert(sizeof(Slot) == 16);
 
+  const Slot& slot_at(Index index) const { return slots_[index - base_.index - 1]; }
+
   // An entry range on its way to the disk. `last` is where the write's content still agrees with
   // the present log: a truncation lowers it.
   struct Write {
@@ -64,7 +75,9 @@ class Log {
     Index last;
   };
 
-  std::deque<Slot> slots_;  // of index 1, 2, ...; a deque never copies millions of slots at once
+  // Of the indexes behind the base; a deque never copies millions of slots at once.
+  std::deque<Slot> slots_;
+  Position base_;
   Index submitted_;
   Index stable_;
   std::deque<Write> writes_;

@@ -56,6 +56,13 @@ struct HeartbeatReply {
   bool operator==(const HeartbeatReply&) const = default;
 };
 
+// The follower lacks entries that the leader no longer has: it needs the state at `at` or later,
+// from whomever (thesis section 5.1). Repeated with each heartbeat until the follower has it.
+struct InstallSnapshot {
+  Position at;
+  bool operator==(const InstallSnapshot&) const = default;
+};
+
 // A follower asks the leader for a read index; `id` is the follower's own.
 struct ReadIndexRequest {
   uint64_t id = 0;
@@ -78,7 +85,7 @@ struct Message {
   NodeId to;
   Term term;  // of a pre-vote: the term that the candidate would campaign in
   std::variant<VoteRequest, VoteReply, Append, AppendReply, Heartbeat, HeartbeatReply,
-               ReadIndexRequest, ReadIndexReply, TimeoutNow>
+               InstallSnapshot, ReadIndexRequest, ReadIndexReply, TimeoutNow>
       body;
   bool operator==(const Message&) const = default;
 };

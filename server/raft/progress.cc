@@ -37,14 +37,20 @@ void Progress::sent(size_t entries, uint64_t bytes) {
   inflight_.add(next_ - 1, entries, bytes);
 }
 
+void Progress::needs_snapshot(Index at) {
+  become_probe();
+  snapshot_ = at;
+}
+
 bool Progress::acknowledged(Index index) {
+  if (snapshot_ != Index() && index >= snapshot_) become_probe();
   const bool rose = index > match_;
   if (rose) stalled_ = false;
   match_ = std::max(match_, index);
   next_ = std::max(next_, index + 1);
   inflight_.free_up_to(index);
   // An answer from below match is an old one and proves nothing about the present connection.
-  if (probing_ && index == match_) {
+  if (probing_ && snapshot_ == Index() && index == match_) {
     probing_ = false;
     probe_sent_ = false;
     next_ = match_ + 1;
@@ -53,6 +59,7 @@ bool Progress::acknowledged(Index index) {
 }
 
 bool Progress::rejected(Index previous, Index guess) {
+  if (snapshot_ != Index()) return false;
   if (!probing_) {
     // What is at or below match was durable there: the refusal is older than that.
     if (previous <= match_) return false;
@@ -86,7 +93,7 @@ bool Progress::heartbeat_answered(Index last) {
 void Progress::lost() {
   // A follower that is probed already has not said what it has, and match is 0 in a new leader's
   // first moments: starting over from match would send it the whole log again.
-  if (!probing_) become_probe();
+  if (!probing_ || snapshot_ != Index()) become_probe();
   inflight_.clear();
   // The probe waits for the first heartbeat that is answered, instead of going into the void.
   probe_sent_ = true;
@@ -100,6 +107,7 @@ void Progress::heard() {
 }
 
 void Progress::become_probe() {
+  snapshot_ = Index();
   probing_ = true;
   probe_sent_ = false;
   probe_empty_ = false;

@@ -1,11 +1,15 @@
 // What a leader knows about one follower, and how much it may send to it.
 //
-// A follower is either probed (the leader doesn't know where the logs agree: one Append at a time,
-// the next one after its answer or after a heartbeat's) or replicated to (the leader sends ahead
-// of the answers, `next` runs in front of `match`, bounded by the inflight window).
+// A follower is probed (the leader doesn't know where the logs agree: one Append at a time, the
+// next one after its answer or after a heartbeat's), replicated to (the leader sends ahead of the
+// answers, `next` runs in front of `match`, bounded by the inflight window), or waited for, because
+// it needs a snapshot: nothing is sent to it but the word that it does.
 //
 //            acknowledged                      rejected, or connection lost
 //   probe ------------------> replicate ------------------------------------> probe
+//     |                           ^
+//     | next is not in the log    | acknowledged up to the snapshot or further
+//     +-------> snapshot ---------+          (connection lost: probe)
 #pragma once
 
 #include <cstddef>
@@ -47,15 +51,19 @@ class Progress {
   Index match() const { return match_; }  // durable there, and the same as here
   Index next() const { return next_; }    // the first entry of the next Append
   bool probing() const { return probing_; }
+  // What the follower needs a snapshot of, at least; 0 if it needs none.
+  Index snapshot() const { return snapshot_; }
   const Inflight& inflight() const { return inflight_; }
 
   // False while a probe waits for its answer.
-  bool may_send() const { return !probing_ || !probe_sent_; }
+  bool may_send() const { return snapshot_ == Index() && (!probing_ || !probe_sent_); }
   // True for a probe that is repeated: it goes without entries, since the first one may merely be
   // slow, and megabytes must not go out again with each heartbeat.
   bool send_empty() const { return probing_ && probe_empty_; }
   // An Append with `entries` entries from next() on was sent.
   void sent(size_t entries, uint64_t bytes);
+  // It needs a snapshot at this index or a later one.
+  void needs_snapshot(Index at);
   // The follower holds everything up to `index`. Returns whether match() rose.
   bool acknowledged(Index index);
   // The follower refused an Append behind `previous`; `guess` is where the logs may agree.
@@ -85,6 +93,7 @@ class Progress {
   NodeId id_;
   Index match_;
   Index next_;
+  Index snapshot_;
   bool probing_ = true;
   bool probe_sent_ = false;
   bool probe_empty_ = false;

@@ -75,6 +75,11 @@ void Core::Impl::replicate_to(Progress& peer) {
 
 // Returns false if there was nothing to send or no room for it.
 bool Core::Impl::send_append(Progress& peer, bool empty) {
+  if (peer.next() <= log.base().index) {
+    peer.needs_snapshot(log.base().index);
+    send(peer.id(), InstallSnapshot{log.base()});
+    return true;
+  }
   Append append;
   append.previous_index = peer.next() - 1;
   append.previous_term = log.term_at(append.previous_index);
@@ -146,6 +151,7 @@ void Core::Impl::handle(const Message& message, const AppendReply& reply) {
 void Core::Impl::handle(const Message& message, const HeartbeatReply& reply) {
   Progress* peer = find_peer(message.from);
   if (peer == nullptr) return;
+  if (peer->snapshot() != Index()) send(peer->id(), InstallSnapshot{log.base()});
   // If the last Append got lost and nothing follows it, nobody would notice: an empty one behind
   // the end of what was sent is refused by a follower that lacks something.
   if (peer->heartbeat_answered(log.last())) send_append(*peer, true);

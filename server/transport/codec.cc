@@ -83,6 +83,10 @@ pb::PeerMessage to_wire(const raft::Message& message, const std::vector<Entry>& 
             wire.mutable_heartbeat()->set_commit(body.commit.value());
             wire.mutable_heartbeat()->set_round(body.round);
           },
+          [&](const raft::InstallSnapshot& body) {
+            wire.mutable_install_snapshot()->set_index(body.at.index.value());
+            wire.mutable_install_snapshot()->set_term(body.at.term.value());
+          },
           [&](const raft::HeartbeatReply& body) {
             wire.mutable_heartbeat_reply()->set_round(body.round);
           },
@@ -131,6 +135,10 @@ Result<Received> from_wire(const pb::PeerMessage& wire, NodeId from, NodeId to,
     case Kind::kHeartbeat:
       body = raft::Heartbeat{.commit = Index(wire.heartbeat().commit()),
                              .round = wire.heartbeat().round()};
+      break;
+    case Kind::kInstallSnapshot:
+      body = raft::InstallSnapshot{
+          {Index(wire.install_snapshot().index()), Term(wire.install_snapshot().term())}};
       break;
     case Kind::kHeartbeatReply:
       body = raft::HeartbeatReply{.round = wire.heartbeat_reply().round()};

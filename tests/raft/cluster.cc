@@ -19,8 +19,11 @@ void Cluster::start(NodeId node) {
   Options options = pattern_;
   options.id = node;
   options.seed = seed_ * 1000 + ++starts_;
-  self.core.emplace(std::move(options),
-                    InitialState{self.disk.hard, self.disk.log, self.disk.applied, founders_, {}});
+  const InitialState initial{.hard_state = self.disk.hard,
+                             .log = self.disk.log,
+                             .applied = self.disk.applied,
+                             .configuration = founders_};
+  self.core.emplace(std::move(options), initial);
   self.seen = self.core->view();
 }
 
@@ -237,6 +240,9 @@ struct BodyText {
   }
   std::string operator()(const Heartbeat& beat) const {
     return fmt::format("Heartbeat term={} commit={} round={}", term, beat.commit, beat.round);
+  }
+  std::string operator()(const InstallSnapshot& install) const {
+    return fmt::format("InstallSnapshot term={} at={}/{}", term, install.at.index, install.at.term);
   }
   std::string operator()(const HeartbeatReply& reply) const {
     return fmt::format("HeartbeatReply term={} round={}", term, reply.round);

@@ -78,7 +78,8 @@ TEST(Configuration, nonsense_is_refused) {
 }
 
 TEST(Configuration, history_goes_back_with_the_log) {
-  ConfigurationHistory history({ids({1}), {}, {}}, {{Index(4), {ids({1}), {}, ids({2})}}});
+  ConfigurationHistory history({Index(0), {ids({1}), {}, {}}},
+                               {{Index(4), {ids({1}), {}, ids({2})}}});
   history.append(Index(7), {ids({1, 2}), ids({1}), {}});
   EXPECT_TRUE(history.newest().joint());
   history.truncate_behind(Index(7));

@@ -1,10 +1,12 @@
 #include "storage/kv/database.h"
 
 #include <rocksdb/cache.h>
+#include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
 
 #include <climits>
 #include <cstdarg>
@@ -65,44 +67,160 @@ rocksdb::Options database_options(const StateOptions& options) {
   return o;
 }
 
-}  // namespace
-
-Result<std::unique_ptr<rocksdb::DB>> open_database(const StateOptions& options) {
-  rocksdb::DB* database = nullptr;
-  const rocksdb::Status status =
-      rocksdb::DB::Open(database_options(options), options.directory, &database);
-  if (!status.ok())
-    return database_failure(fmt::format("open the database '{}'", options.directory), status);
-  return std::unique_ptr<rocksdb::DB>(database);
-}
-
-std::unexpected<Error> database_failure(std::string_view what, const rocksdb::Status& status) {
+std::unexpected<Error> failure(std::string_view what, const rocksdb::Status& status) {
   const Errc code = status.IsCorruption() ? Errc::kCorrupt : Errc::kIo;
   return fail(code, "cannot {}: {}", what, status.ToString());
 }
 
-rocksdb::ReadOptions row_reads(const rocksdb::Snapshot* snapshot) {
-  rocksdb::ReadOptions options;
-  options.snapshot = snapshot;
-  return options;
-}
+class DatabaseCursor final : public RowCursor {
+ public:
+  DatabaseCursor(rocksdb::DB& database, rocksdb::ReadOptions options, const std::string& lower,
+                 std::string upper)
+      : upper_(std::move(upper)), bound_(upper_) {
+    options.iterate_upper_bound = &bound_;
+    options.fill_cache = false;  // a walk must not push out what is asked for again and again
+    rows_.reset(database.NewIterator(options));
+    rows_->Seek(lower);
+  }
+  bool valid() const override { return rows_->Valid(); }
+  std::string_view key() const override { return rows_->key().ToStringView(); }
+  std::string_view value() const override { return rows_->value().ToStringView(); }
+  void next() override { rows_->Next(); }
+  Status status() const override {
+    if (!rows_->status().ok()) return failure("scan rows", rows_->status());
+    return {};
+  }
 
-rocksdb::ReadOptions block_reads(const rocksdb::Snapshot* snapshot) {
-  rocksdb::ReadOptions options;
-  options.snapshot = snapshot;
-  options.verify_checksums = false;
-  options.fill_cache = false;
-  return options;
-}
+ private:
+  const std::string upper_;
+  const rocksdb::Slice bound_;
+  std::unique_ptr<rocksdb::Iterator> rows_;
+};
 
-Result<std::optional<std::string>> get_value(rocksdb::DB& database,
-                                             const rocksdb::ReadOptions& options,
-                                             const std::string& key) {
-  std::string value;
-  const rocksdb::Status status = database.Get(options, key, &value);
-  if (status.IsNotFound()) return std::optional<std::string>();
-  if (!status.ok()) return database_failure("read a row", status);
-  return std::optional(std::move(value));
+// Reads of the newest rows, or of a snapshot's.
+class DatabaseView {
+ public:
+  DatabaseView(rocksdb::DB& database, const rocksdb::Snapshot* snapshot) : database_(database) {
+    rows_.snapshot = snapshot;
+    blocks_.snapshot = snapshot;
+    blocks_.verify_checksums = false;  // their own CRC32C is compared
+    blocks_.fill_cache = false;
+  }
+
+  Result<std::optional<std::string>> get(const std::string& key) const {
+    std::string value;
+    const rocksdb::Status status = database_.Get(rows_, key, &value);
+    if (status.IsNotFound()) return std::optional<std::string>();
+    if (!status.ok()) return failure("read a row", status);
+    return std::optional(std::move(value));
+  }
+  Result<std::optional<Bytes>> bytes(const std::string& key) const {
+    rocksdb::PinnableSlice slice;
+    const rocksdb::Status status =
+        database_.Get(blocks_, database_.DefaultColumnFamily(), key, &slice);
+    if (status.IsNotFound()) return std::optional<Bytes>();
+    if (status.IsIOError()) return failure("read a block", status);
+    if (!status.ok()) return fail(Errc::kCorrupt, "its bytes are damaged: {}", status.ToString());
+    return std::optional(Bytes::copy_of(std::string_view(slice.data(), slice.size())));
+  }
+  std::unique_ptr<RowCursor> scan(const std::string& lower, const std::string& upper) const {
+    return std::make_unique<DatabaseCursor>(database_, rows_, lower, upper);
+  }
+  Result<std::optional<std::string>> last_key(const std::string& lower,
+                                              const std::string& upper) const {
+    const std::unique_ptr<rocksdb::Iterator> rows(database_.NewIterator(rows_));
+    rows->SeekForPrev(upper);
+    if (rows->Valid() && rows->key() == upper) rows->Prev();
+    if (!rows->Valid() && !rows->status().ok()) return failure("find a row", rows->status());
+    if (!rows->Valid() || rows->key().ToStringView() < lower) return std::optional<std::string>();
+    return std::optional(rows->key().ToString());
+  }
+
+ private:
+  rocksdb::DB& database_;
+  rocksdb::ReadOptions rows_;
+  rocksdb::ReadOptions blocks_;
+};
+
+// RowView by way of a DatabaseView.
+template <class Base>
+class Viewing : public Base {
+ public:
+  Viewing(rocksdb::DB& database, const rocksdb::Snapshot* snapshot) : view_(database, snapshot) {}
+  Result<std::optional<std::string>> get(const std::string& key) const override {
+    return view_.get(key);
+  }
+  Result<std::optional<Bytes>> bytes(const std::string& key) const override {
+    return view_.bytes(key);
+  }
+  std::unique_ptr<RowCursor> scan(const std::string& lower,
+                                  const std::string& upper) const override {
+    return view_.scan(lower, upper);
+  }
+  Result<std::optional<std::string>> last_key(const std::string& lower,
+                                              const std::string& upper) const override {
+    return view_.last_key(lower, upper);
+  }
+
+ private:
+  DatabaseView view_;
+};
+
+class SnapshotView final : public Viewing<RowView> {
+ public:
+  explicit SnapshotView(rocksdb::DB& database) : SnapshotView(database, database.GetSnapshot()) {}
+  ~SnapshotView() override { database_.ReleaseSnapshot(snapshot_); }
+
+ private:
+  SnapshotView(rocksdb::DB& database, const rocksdb::Snapshot* snapshot)
+      : Viewing(database, snapshot), database_(database), snapshot_(snapshot) {}
+  rocksdb::DB& database_;
+  const rocksdb::Snapshot* snapshot_;
+};
+
+class Database final : public Viewing<RowStore> {
+ public:
+  explicit Database(std::unique_ptr<rocksdb::DB> database)
+      : Viewing(*database, nullptr), database_(std::move(database)) {}
+  ~Database() override { (void)database_->Close(); }
+
+  std::unique_ptr<RowView> snapshot() const override {
+    return std::make_unique<SnapshotView>(*database_);
+  }
+  Status write(std::span<const RowChange> changes) override {
+    rocksdb::WriteBatch batch;
+    for (const RowChange& change : changes) {
+      const rocksdb::Status status =
+          change.value ? batch.Put(change.key, *change.value) : batch.Delete(change.key);
+      if (!status.ok()) return failure("collect a batch", status);
+    }
+    rocksdb::WriteOptions options;
+    options.disableWAL = true;  // the Raft log is the log
+    if (const auto status = database_->Write(options, &batch); !status.ok())
+      return failure("write a batch", status);
+    return {};
+  }
+  Status flush() override {
+    rocksdb::FlushOptions options;
+    options.wait = true;
+    if (const auto status = database_->Flush(options); !status.ok())
+      return failure("flush the database", status);
+    return {};
+  }
+
+ private:
+  std::unique_ptr<rocksdb::DB> database_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options) {
+  rocksdb::DB* database = nullptr;
+  const rocksdb::Status status =
+      rocksdb::DB::Open(database_options(options), options.directory, &database);
+  if (!status.ok())
+    return failure(fmt::format("open the database '{}'", options.directory), status);
+  return std::make_unique<Database>(std::unique_ptr<rocksdb::DB>(database));
 }
 
 pb::BlockRef block_reference(const Digest& digest, const pb::BlockRow& row) {

@@ -1,5 +1,3 @@
-#include <rocksdb/db.h>
-
 #include <algorithm>
 #include <functional>
 #include <utility>
@@ -23,31 +21,25 @@ size_t page_limit(uint32_t limit) {
 // Visits the rows that begin with `prefix`, behind `after` (exclusive; empty: from the start).
 // `visit` gets the key without its kind; the rows it sees are those of one moment.
 using RowVisitor = std::function<Result<bool>(std::string_view name, std::string_view value)>;
-Status visit_rows(rocksdb::DB& database, const std::string& prefix, const std::string& after,
+Status visit_rows(const RowView& rows, const std::string& prefix, const std::string& after,
                   const RowVisitor& visit) {
-  const std::string upper = prefix_end(prefix);
-  const rocksdb::Slice bound(upper);
-  rocksdb::ReadOptions options = row_reads();
-  options.iterate_upper_bound = &bound;
-  const std::unique_ptr<rocksdb::Iterator> rows(database.NewIterator(options));
   // The first key behind `after` is `after` and a zero byte.
-  rows->Seek(std::max(prefix, after.empty() ? prefix : after + '\0'));
-  for (; rows->Valid(); rows->Next()) {
-    BALLAST_TRY(const bool more,
-                visit(rows->key().ToStringView().substr(1), rows->value().ToStringView()));
+  const auto found =
+      rows.scan(std::max(prefix, after.empty() ? prefix : after + '\0'), prefix_end(prefix));
+  for (; found->valid(); found->next()) {
+    BALLAST_TRY(const bool more, visit(found->key().substr(1), found->value()));
     if (!more) return {};
   }
-  if (!rows->status().ok()) return database_failure("list rows", rows->status());
-  return {};
+  return found->status();
 }
 
 // Fills a page; `element` makes a reply's element of a row. Sets `more` if the page was too small.
 template <class Element, class MakeElement>
-Status fill_page(rocksdb::DB& database, const std::string& prefix, const std::string& after,
+Status fill_page(const RowView& rows, const std::string& prefix, const std::string& after,
                  uint32_t limit, google::protobuf::RepeatedPtrField<Element>& page, bool& more,
                  const MakeElement& element) {
   size_t bytes = 0;
-  return visit_rows(database, prefix, after,
+  return visit_rows(rows, prefix, after,
                     [&](std::string_view name, std::string_view value) -> Result<bool> {
                       BALLAST_TRY(Element made, element(name, value));
                       bytes += made.ByteSizeLong() + kElementBytes;
@@ -102,7 +94,7 @@ void fit_into_page(pb::ListAliasesReply& reply) {
 
 Result<pb::KeyRow> StateMachine::key(std::string_view key) const {
   BALLAST_TRY_STATUS(check_key(key));
-  BALLAST_TRY(auto row, get_row<pb::KeyRow>(*impl_->database, row_reads(), key_key(key)));
+  BALLAST_TRY(auto row, impl_->store->row<pb::KeyRow>(key_key(key)));
   if (!row) return fail(Errc::kNotFound, "key '{}' does not exist", key);
   return *std::move(row);
 }
@@ -110,7 +102,7 @@ Result<pb::KeyRow> StateMachine::key(std::string_view key) const {
 Result<pb::ListKeysReply> StateMachine::list_keys(const pb::ListKeys& request) const {
   pb::ListKeysReply reply;
   bool more = false;
-  BALLAST_TRY_STATUS(fill_page(*impl_->database, key_key(request.prefix()),
+  BALLAST_TRY_STATUS(fill_page(*impl_->store, key_key(request.prefix()),
                                request.after().empty() ? "" : key_key(request.after()),
                                request.limit(), *reply.mutable_keys(), more, summarize_key));
   reply.set_more(more);
@@ -120,7 +112,7 @@ Result<pb::ListKeysReply> StateMachine::list_keys(const pb::ListKeys& request) c
 Result<pb::ListModelsReply> StateMachine::list_models(const pb::ListModels& request) const {
   pb::ListModelsReply reply;
   bool more = false;
-  BALLAST_TRY_STATUS(fill_page(*impl_->database, model_key(request.prefix()),
+  BALLAST_TRY_STATUS(fill_page(*impl_->store, model_key(request.prefix()),
                                request.after().empty() ? "" : model_key(request.after()),
                                request.limit(), *reply.mutable_models(), more, summarize_model));
   reply.set_more(more);
@@ -130,11 +122,11 @@ Result<pb::ListModelsReply> StateMachine::list_models(const pb::ListModels& requ
 Result<pb::ListAliasesReply> StateMachine::list_aliases(const pb::ListAliases& request) const {
   const std::string& model = request.model();
   BALLAST_TRY_STATUS(check_model(model));
-  BALLAST_TRY(const auto row, get_value(*impl_->database, row_reads(), model_key(model)));
+  BALLAST_TRY(const auto row, impl_->store->get(model_key(model)));
   if (!row) return fail(Errc::kNotFound, "model '{}' does not exist", model);
   pb::ListAliasesReply reply;
   const std::string prefix = alias_prefix(model);
-  BALLAST_TRY_STATUS(visit_rows(*impl_->database, prefix, "",
+  BALLAST_TRY_STATUS(visit_rows(*impl_->store, prefix, "",
                                 [&](std::string_view name, std::string_view value) -> Result<bool> {
                                   BALLAST_TRY(auto found, parse_row<pb::AliasRow>(value));
                                   pb::AliasSummary& alias = *reply.add_aliases();
@@ -150,31 +142,22 @@ Result<pb::ListAliasesReply> StateMachine::list_aliases(const pb::ListAliases& r
 Result<pb::GetVersionReply> StateMachine::version(const pb::GetVersion& request) const {
   const std::string& model = request.model();
   BALLAST_TRY_STATUS(check_model(model));
-  rocksdb::DB& database = *impl_->database;
-  rocksdb::ManagedSnapshot snapshot(&database);
-  const rocksdb::ReadOptions options = row_reads(snapshot.snapshot());
+  const std::unique_ptr<RowView> rows = impl_->store->snapshot();
   pb::GetVersionReply reply;
   reply.set_model(model);
   reply.set_version(request.version());
   if (request.version() == 0 && !request.alias().empty()) {
     BALLAST_TRY_STATUS(check_alias(request.alias()));
-    BALLAST_TRY(const auto alias,
-                get_row<pb::AliasRow>(database, options, alias_key(model, request.alias())));
+    BALLAST_TRY(const auto alias, rows->row<pb::AliasRow>(alias_key(model, request.alias())));
     if (!alias) return fail(Errc::kNotFound, "alias {}@{} does not exist", model, request.alias());
     reply.set_version(alias->history().rbegin()->version());
   } else if (request.version() == 0) {
-    const std::unique_ptr<rocksdb::Iterator> versions(database.NewIterator(options));
     const std::string prefix = version_prefix(model);
-    versions->SeekForPrev(prefix_end(prefix));
-    if (!versions->Valid() || !versions->key().starts_with(prefix)) {
-      if (!versions->status().ok())
-        return database_failure("find the latest version", versions->status());
-      return fail(Errc::kNotFound, "model '{}' has no versions", model);
-    }
-    reply.set_version(number_behind(versions->key().ToStringView(), prefix.size()));
+    BALLAST_TRY(const auto latest, rows->last_key(prefix, prefix_end(prefix)));
+    if (!latest) return fail(Errc::kNotFound, "model '{}' has no versions", model);
+    reply.set_version(number_behind(*latest, prefix.size()));
   }
-  BALLAST_TRY(auto row,
-              get_row<pb::VersionRow>(database, options, version_key(model, reply.version())));
+  BALLAST_TRY(auto row, rows->row<pb::VersionRow>(version_key(model, reply.version())));
   if (!row) return fail(Errc::kNotFound, "version {}@{} does not exist", model, reply.version());
   *reply.mutable_row() = *std::move(row);
   return reply;
@@ -183,32 +166,23 @@ Result<pb::GetVersionReply> StateMachine::version(const pb::GetVersion& request)
 Result<std::vector<Digest>> StateMachine::missing(std::span<const Digest> digests) const {
   std::vector<Digest> missing;
   for (const Digest& digest : digests) {
-    BALLAST_TRY(const auto row, get_value(*impl_->database, row_reads(), block_key(digest)));
+    BALLAST_TRY(const auto row, impl_->store->get(block_key(digest)));
     if (!row) missing.push_back(digest);
   }
   return missing;
 }
 
 Result<StateMachine::Block> StateMachine::block(const Digest& digest) const {
-  rocksdb::DB& database = *impl_->database;
   // One moment for both reads: else a block that is reclaimed between them looks damaged.
-  rocksdb::ManagedSnapshot snapshot(&database);
-  BALLAST_TRY(const auto row,
-              get_row<pb::BlockRow>(database, row_reads(snapshot.snapshot()), block_key(digest)));
+  const std::unique_ptr<RowView> rows = impl_->store->snapshot();
+  BALLAST_TRY(const auto row, rows->row<pb::BlockRow>(block_key(digest)));
   if (!row) return fail(Errc::kNotFound, "block {} is not stored", digest.brief());
-  rocksdb::PinnableSlice bytes;
-  const rocksdb::Status status = database.Get(
-      block_reads(snapshot.snapshot()), database.DefaultColumnFamily(), bytes_key(digest), &bytes);
-  if (status.IsIOError())
-    return database_failure(fmt::format("read block {}", digest.brief()), status);
-  if (!status.ok())
-    return fail(Errc::kCorrupt, "the bytes of block {} are damaged: {}", digest.brief(),
-                status.ToString());
-  Block block{block_reference(digest, *row),
-              Bytes::copy_of(std::string_view(bytes.data(), bytes.size()))};
-  if (bytes.size() != row->length() || crc32c(block.bytes.span()) != row->crc32c())
+  auto bytes = rows->bytes(bytes_key(digest));
+  if (!bytes) return fail_within(std::move(bytes).error(), "block {}", digest.brief());
+  if (!*bytes) return fail(Errc::kCorrupt, "the bytes of block {} are missing", digest.brief());
+  if ((*bytes)->size() != row->length() || crc32c((*bytes)->span()) != row->crc32c())
     return fail(Errc::kCorrupt, "the bytes of block {} do not match their CRC32C", digest.brief());
-  return block;
+  return Block{block_reference(digest, *row), *std::move(*bytes)};
 }
 
 }  // namespace ballast::storage

@@ -16,7 +16,7 @@ const RowBatch::Value* RowBatch::find(const std::string& key) const {
 Result<std::optional<std::string>> RowBatch::get(const std::string& key) const {
   if (const Value* value = find(key))
     return value->erased ? std::optional<std::string>() : std::optional(std::string(value->view()));
-  return get_value(database_, row_reads(), key);
+  return store_.get(key);
 }
 
 Result<std::optional<Bytes>> RowBatch::bytes(const std::string& key) const {
@@ -24,12 +24,7 @@ Result<std::optional<Bytes>> RowBatch::bytes(const std::string& key) const {
     if (value->erased) return std::optional<Bytes>();
     return std::optional(value->bytes);
   }
-  rocksdb::PinnableSlice slice;
-  const rocksdb::Status status =
-      database_.Get(block_reads(), database_.DefaultColumnFamily(), key, &slice);
-  if (status.IsNotFound()) return std::optional<Bytes>();
-  if (!status.ok()) return database_failure("read a block", status);
-  return std::optional(Bytes::copy_of(std::string_view(slice.data(), slice.size())));
+  return store_.bytes(key);
 }
 
 Status RowBatch::scan(const std::string& lower, const std::string& upper,
@@ -39,26 +34,20 @@ Status RowBatch::scan(const std::string& lower, const std::string& upper,
     for (auto at = layer->lower_bound(lower); at != layer->end() && at->first < upper; ++at)
       written[at->first] = &at->second;
 
-  rocksdb::ReadOptions options = row_reads();
-  const rocksdb::Slice bound(upper);
-  options.iterate_upper_bound = &bound;
-  options.fill_cache = false;
-  const std::unique_ptr<rocksdb::Iterator> stored(database_.NewIterator(options));
-  stored->Seek(lower);
+  const std::unique_ptr<RowCursor> stored = store_.scan(lower, upper);
   auto own = written.begin();
-  while (stored->Valid() || own != written.end()) {
-    const int order = !stored->Valid()       ? 1
+  while (stored->valid() || own != written.end()) {
+    const int order = !stored->valid()       ? 1
                       : own == written.end() ? -1
-                                             : stored->key().ToStringView().compare(own->first);
+                                             : stored->key().compare(own->first);
     bool more = true;
-    if (order < 0) more = visit(stored->key().ToStringView(), stored->value().ToStringView());
+    if (order < 0) more = visit(stored->key(), stored->value());
     if (order >= 0 && !own->second->erased) more = visit(own->first, own->second->view());
     if (!more) return {};
-    if (order <= 0) stored->Next();
+    if (order <= 0) stored->next();
     if (order >= 0) ++own;
   }
-  if (!stored->status().ok()) return database_failure("scan rows", stored->status());
-  return {};
+  return stored->status();
 }
 
 void RowBatch::put(std::string key, std::string value) {
@@ -81,20 +70,14 @@ void RowBatch::settle() {
   }
 }
 
-size_t RowBatch::settled_bytes() const {
-  size_t bytes = 0;
-  for (const auto& [key, value] : settled_) bytes += key.size() + value.view().size() + 16;
-  return bytes;
-}
-
-Status RowBatch::fill(rocksdb::WriteBatch& batch) const {
+std::vector<RowChange> RowBatch::changes() const {
   BALLAST_CHECK(pending_.empty());
+  std::vector<RowChange> changes;
+  changes.reserve(settled_.size());
   for (const auto& [key, value] : settled_) {
-    const std::string_view content = value.view();
-    const rocksdb::Status status = value.erased ? batch.Delete(key) : batch.Put(key, content);
-    if (!status.ok()) return database_failure("collect a batch", status);
+    changes.push_back({key, value.erased ? std::optional<std::string_view>() : value.view()});
   }
-  return {};
+  return changes;
 }
 
 }  // namespace ballast::storage

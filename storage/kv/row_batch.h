@@ -1,28 +1,26 @@
-// The rows as the entries of one batch see them: the database, and over it what they wrote.
+// The rows as the entries of one batch see them: the store, and over it what they wrote.
 //
 // Two layers: a commit writes into the upper one, and settle() or discard() decides on all of it,
 // so that its operations apply together or not at all. Not thread-safe.
 #pragma once
-
-#include <rocksdb/db.h>
-#include <rocksdb/write_batch.h>
 
 #include <functional>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "proto/base/bytes.h"
 #include "proto/base/result.h"
-#include "storage/kv/database.h"
+#include "storage/kv/row_store.h"
 
 namespace ballast::storage {
 
 class RowBatch {
  public:
-  // REQUIRES: the database lives longer and nobody else writes to it.
-  explicit RowBatch(rocksdb::DB& database) : database_(database) {}
+  // REQUIRES: the store lives longer and nobody else writes to it.
+  explicit RowBatch(const RowStore& store) : store_(store) {}
 
   // Errors of all reads: kIo, kCorrupt.
   Result<std::optional<std::string>> get(const std::string& key) const;
@@ -51,9 +49,8 @@ class RowBatch {
   void settle();
   void discard() { pending_.clear(); }
 
-  // Everything settled. REQUIRES: nothing is pending.
-  Status fill(rocksdb::WriteBatch& batch) const;
-  size_t settled_bytes() const;
+  // Everything settled, as views into this batch. REQUIRES: nothing is pending.
+  std::vector<RowChange> changes() const;
 
  private:
   struct Value {
@@ -67,7 +64,7 @@ class RowBatch {
 
   const Value* find(const std::string& key) const;
 
-  rocksdb::DB& database_;
+  const RowStore& store_;
   Layer settled_;
   Layer pending_;
 };

@@ -1,8 +1,6 @@
 // The state machine's inside, shared by its source files.
 #pragma once
 
-#include <rocksdb/db.h>
-
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -14,7 +12,7 @@
 namespace ballast::storage {
 
 struct StateMachine::Impl {
-  std::unique_ptr<rocksdb::DB> database;
+  std::unique_ptr<RowStore> store;
 
   mutable std::mutex mutex;  // guards `position`
   Position position;

@@ -1,7 +1,5 @@
 #include "storage/kv/state_machine.h"
 
-#include <rocksdb/write_batch.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -13,16 +11,6 @@
 
 namespace ballast::storage {
 namespace {
-
-Status write_batch(rocksdb::DB& database, const RowBatch& rows) {
-  rocksdb::WriteBatch batch(rows.settled_bytes() + 64);
-  BALLAST_TRY_STATUS(rows.fill(batch));
-  rocksdb::WriteOptions options;
-  options.disableWAL = true;  // the Raft log is the log
-  if (const auto status = database.Write(options, &batch); !status.ok())
-    return database_failure("write a batch", status);
-  return {};
-}
 
 pb::AppliedRow applied_row(const StateMachine::Position& position) {
   pb::AppliedRow row;
@@ -38,19 +26,14 @@ pb::AppliedRow applied_row(const StateMachine::Position& position) {
 // True if a row of `kind` has a time of at most `until_ms`. Moves the floor to where the next scan
 // may begin: to the first row, or behind all that were passed. Rows that are written meanwhile have
 // at least the log's time.
-bool has_row_until(rocksdb::DB& database, RowKind kind, uint64_t until_ms, uint64_t log_time_ms,
+bool has_row_until(const RowStore& store, RowKind kind, uint64_t until_ms, uint64_t log_time_ms,
                    std::atomic<uint64_t>& floor_ms) {
   const uint64_t floor = floor_ms.load();
   if (floor > until_ms) return false;
-  const std::string upper = prefix_end(time_key(kind, until_ms));
-  const rocksdb::Slice bound(upper);
-  rocksdb::ReadOptions options = row_reads();
-  options.iterate_upper_bound = &bound;
-  const std::unique_ptr<rocksdb::Iterator> rows(database.NewIterator(options));
-  rows->Seek(time_key(kind, floor));
-  const bool found = rows->Valid();
-  if (!found && !rows->status().ok()) return false;  // apply will meet it and say so
-  const uint64_t next = found ? number_behind(rows->key().ToStringView(), 1) : until_ms + 1;
+  const auto rows = store.scan(time_key(kind, floor), prefix_end(time_key(kind, until_ms)));
+  const bool found = rows->valid();
+  if (!found && !rows->status()) return false;  // apply will meet it and say so
+  const uint64_t next = found ? number_behind(rows->key(), 1) : until_ms + 1;
   uint64_t expected = floor;
   floor_ms.compare_exchange_strong(expected, std::max(floor, std::min(next, log_time_ms)));
   return found;
@@ -61,27 +44,30 @@ bool has_row_until(rocksdb::DB& database, RowKind kind, uint64_t until_ms, uint6
 StateMachine::StateMachine() : impl_(std::make_unique<Impl>()) {}
 
 StateMachine::~StateMachine() {
-  if (!impl_->database) return;
-  (void)flush();  // without it the log replays more
-  (void)impl_->database->Close();
+  if (impl_->store) (void)flush();  // without it the log replays more
 }
 
 Result<std::unique_ptr<StateMachine>> StateMachine::open(StateOptions options) {
+  BALLAST_TRY(auto store, open_database(options));
+  auto machine = over(std::move(store));
+  if (!machine) return fail_within(std::move(machine).error(), "'{}'", options.directory);
+  return machine;
+}
+
+Result<std::unique_ptr<StateMachine>> StateMachine::over(std::unique_ptr<RowStore> store) {
   std::unique_ptr<StateMachine> machine(new StateMachine());
   Impl& impl = *machine->impl_;
-  BALLAST_TRY(impl.database, open_database(options));
-  BALLAST_TRY(const auto row,
-              get_row<pb::AppliedRow>(*impl.database, row_reads(), kind_key(RowKind::kApplied)));
+  impl.store = std::move(store);
+  BALLAST_TRY(const auto row, impl.store->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
   if (!row) return machine;
   if (row->format() != kRowFormat)
     return fail(Errc::kRefused,
-                "the rows in '{}' have format {}; this program knows format {}: use the version of "
+                "the rows have format {}; this program knows format {}: use the version of "
                 "ballastd that wrote them",
-                options.directory, row->format(), kRowFormat);
+                row->format(), kRowFormat);
   impl.position = {Term(row->term()), Index(row->index()), row->time_ms(), row->blocks(),
                    row->block_bytes()};
-  BALLAST_TRY(const auto sessions,
-              get_value(*impl.database, row_reads(), kind_key(RowKind::kSessions)));
+  BALLAST_TRY(const auto sessions, impl.store->get(kind_key(RowKind::kSessions)));
   impl.totals = {row->blocks(), row->block_bytes(), sessions ? number_behind(*sessions, 0) : 0};
   return machine;
 }
@@ -93,7 +79,7 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Entry> 
   if (entries.empty()) return results;
   results.reserve(entries.size());
   Position position = impl_->applied();
-  RowBatch rows(*impl_->database);
+  RowBatch rows(*impl_->store);
   ApplyContext context{rows,
                        impl_->totals,
                        0,
@@ -116,29 +102,23 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Entry> 
   if (context.totals.sessions != impl_->totals.sessions)
     rows.put(kind_key(RowKind::kSessions), big_endian(context.totals.sessions));
   rows.settle();
-  BALLAST_TRY_STATUS(write_batch(*impl_->database, rows));
+  BALLAST_TRY_STATUS(impl_->store->write(rows.changes()));
   impl_->totals = context.totals;
   impl_->set_applied(position);
   return results;
 }
 
-Status StateMachine::flush() {
-  rocksdb::FlushOptions options;
-  options.wait = true;
-  if (const auto status = impl_->database->Flush(options); !status.ok())
-    return database_failure("flush the database", status);
-  return {};
-}
+Status StateMachine::flush() { return impl_->store->flush(); }
 
 bool StateMachine::has_expired(uint64_t now_ms) const {
   const Impl& impl = *impl_;
   const uint64_t log_time_ms = impl.applied().time_ms;
   const uint64_t time_ms = std::max(now_ms, log_time_ms);  // as an Expire at `now_ms` would see it
-  if (has_row_until(*impl.database, RowKind::kLease, time_ms, log_time_ms, impl.lease_floor_ms))
+  if (has_row_until(*impl.store, RowKind::kLease, time_ms, log_time_ms, impl.lease_floor_ms))
     return true;
   const auto idle = static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(limits::kSessionLease).count());
-  return time_ms >= idle && has_row_until(*impl.database, RowKind::kSessionTime, time_ms - idle,
+  return time_ms >= idle && has_row_until(*impl.store, RowKind::kSessionTime, time_ms - idle,
                                           log_time_ms, impl.session_floor_ms);
 }
 

@@ -24,6 +24,8 @@
 
 namespace ballast::storage {
 
+class RowStore;
+
 struct StateOptions {
   std::string directory;
   size_t write_buffer_bytes = 64ull << 20;
@@ -44,6 +46,8 @@ class StateMachine {
 
   // Errors: kIo, kCorrupt, kRefused (rows of a format this version does not know).
   static Result<std::unique_ptr<StateMachine>> open(StateOptions options);
+  // The same over any store of rows.
+  static Result<std::unique_ptr<StateMachine>> over(std::unique_ptr<RowStore> store);
   ~StateMachine();  // flushes
 
   // Applied, though perhaps only in memory. Thread-safe.

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "storage/kv/apply.h"
+#include "storage/kv/database.h"
 #include "storage/kv/row_keys.h"
 #include "tests/unit/storage/state_testing.h"
 
@@ -156,10 +157,9 @@ TEST(StateOpen, rows_of_an_unknown_format_are_refused) {
     ASSERT_TRUE(database);
     pb::AppliedRow row;
     row.set_format(kRowFormat + 1);
-    rocksdb::WriteOptions options;
-    options.disableWAL = true;
-    ASSERT_TRUE(
-        (*database)->Put(options, kind_key(RowKind::kApplied), row.SerializeAsString()).ok());
+    const std::string key = kind_key(RowKind::kApplied);
+    const std::string value = row.SerializeAsString();
+    ASSERT_TRUE((*database)->write(std::vector<RowChange>{{key, value}}));
   }
   const auto machine = StateMachine::open({directory.path(), 1 << 20, 1 << 20, nullptr});
   ASSERT_FALSE(machine);

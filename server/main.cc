@@ -13,6 +13,7 @@
 
 #include "proto/base/check.h"
 #include "server/config.h"
+#include "server/node/log_events.h"
 #include "server/node/node.h"
 #include "server/service/listener.h"
 #include "server/service/service.h"
@@ -72,6 +73,7 @@ struct Daemon {
   asio::thread_pool workers;
   std::optional<storage::DataDirectory> directory;
   std::unique_ptr<Node> node;
+  std::unique_ptr<LogEvents> log_events;
   std::unique_ptr<PeerTransport> transport;
   std::unique_ptr<Service> service;
   std::unique_ptr<Listener> listener;
@@ -106,11 +108,12 @@ Status Daemon::open() {
   spdlog::info("node {} of cluster {}: log up to {}, applied up to {}", config.cluster.self,
                config.cluster.id.to_string(), log->last(), applied);
   const auto executor = io.get_executor();
-  node = std::make_unique<Node>(executor, workers, node_options(config), std::move(log),
-                                std::move(state));
+  node = std::make_unique<Node>(executor, workers.get_executor(), node_options(config),
+                                std::move(log), std::move(state));
+  log_events = std::make_unique<LogEvents>(executor, *node);
   transport = std::make_unique<PeerTransport>(executor, config.cluster, *node);
   service = std::make_unique<Service>(*node, config.cluster, directory->identity(),
-                                      config.data_directory, workers);
+                                      config.data_directory, workers.get_executor());
   listener = std::make_unique<Listener>(executor, *service, *transport);
   return listener->open(config.listen);
 }
@@ -130,6 +133,7 @@ asio::awaitable<void> Daemon::shut_down() {
   listener->close();
   co_await listener->drain(Clock::now() + kDrainTime);
   co_await node->stop();
+  co_await log_events->stop();
   co_await transport->stop();
   co_await listener->stop();
 }
@@ -143,6 +147,7 @@ asio::awaitable<void> Daemon::run() {
 
 int serve(Daemon& daemon) {
   daemon.node->start(*daemon.transport);
+  daemon.log_events->start();
   daemon.transport->start();
   daemon.listener->start();
   asio::co_spawn(daemon.io, daemon.run(), [&](std::exception_ptr error) {

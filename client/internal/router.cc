@@ -35,7 +35,7 @@ asio::awaitable<bool> Router::pause(int round, Clock::time_point deadline) {
   const milliseconds step = std::min(kPauseMax, kPauseMin * (1 << std::min(round, 10)));
   const auto until = Clock::now() + step / 2 + milliseconds(random() % (step.count() + 1)) / 2;
   if (until >= deadline) co_return false;
-  asio::steady_timer timer(executor_, until);
+  Timer timer(executor_, until);
   co_await timer.async_wait(kToken);
   co_return true;
 }

@@ -55,6 +55,9 @@ inline constexpr std::chrono::milliseconds kTick{10};
 inline constexpr int kHeartbeatTicks = 10;    // 100 ms
 inline constexpr int kElectionTicksMin = 60;  // uniform in [600, 1200) ms
 inline constexpr int kElectionTicksMax = 120;
+// The oldest log write has been under way for so long: the primary hands over; the node stops.
+inline constexpr std::chrono::seconds kDiskStalled{1};
+inline constexpr std::chrono::seconds kDiskDead{10};
 inline constexpr std::chrono::seconds kRequestDeadlineMax{3600};
 inline constexpr std::chrono::hours kUploadLease{1};
 inline constexpr std::chrono::hours kSessionLease{24};

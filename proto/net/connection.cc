@@ -121,7 +121,7 @@ asio::awaitable<Result<std::shared_ptr<Connection>>> Connection::connect(
     asio::any_io_executor executor, Endpoint endpoint, Clock::time_point deadline) {
   tcp::resolver resolver(executor);
   tcp::socket socket(executor);
-  asio::steady_timer timer(executor, deadline);
+  Timer timer(executor, deadline);
   bool late = false;
   timer.async_wait([&](error_code error) {
     if (error) return;

@@ -89,7 +89,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   tcp::socket socket_;
   std::string peer_;
-  asio::steady_timer watchdog_timer_;
+  Timer watchdog_timer_;
   Signal queue_signal_;    // frames were queued, or the connection closed
   Signal drained_signal_;  // frames were written, or the connection closed
   std::deque<OutgoingFrame> queue_;

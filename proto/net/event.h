@@ -18,7 +18,7 @@ class Signal {
   explicit Signal(asio::any_io_executor executor) : executor_(std::move(executor)) {}
 
   void notify() {
-    for (asio::steady_timer* waiter : waiters_) waiter->cancel();
+    for (Timer* waiter : waiters_) waiter->cancel();
   }
 
   // False if the deadline passed first.
@@ -33,7 +33,7 @@ class Signal {
   // A timer of its own for each waiter, since a timer has one expiry; listed while it lives.
   struct Waiter {
     Waiter(Signal& signal, Clock::time_point deadline)
-        : owner(signal), timer(std::make_unique<asio::steady_timer>(signal.executor_, deadline)) {
+        : owner(signal), timer(std::make_unique<Timer>(signal.executor_, deadline)) {
       owner.waiters_.push_back(timer.get());
     }
     ~Waiter() { std::erase(owner.waiters_, timer.get()); }
@@ -41,11 +41,11 @@ class Signal {
     Waiter& operator=(const Waiter&) = delete;
 
     Signal& owner;
-    std::unique_ptr<asio::steady_timer> timer;
+    std::unique_ptr<Timer> timer;
   };
 
   asio::any_io_executor executor_;
-  std::vector<asio::steady_timer*> waiters_;
+  std::vector<Timer*> waiters_;
 };
 
 // A value that is set once and awaited by one coroutine.

@@ -1,7 +1,6 @@
 #include "server/node/node.h"
 
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
@@ -16,18 +15,13 @@ constexpr size_t kApplyEntriesMax = 256;
 constexpr auto kExpirePeriod = std::chrono::seconds(10);
 constexpr uint32_t kExpireRows = 1000;
 
-uint64_t wall_clock_ms() {
-  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(since_1970).count());
-}
-
 }  // namespace
 
-Node::Node(asio::any_io_executor strand, asio::thread_pool& workers, NodeOptions options,
+Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOptions options,
            std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state)
-    : strand_(strand),
-      workers_(workers),
+    : on_fatal_(std::move(options.on_fatal)),
+      strand_(strand),
+      workers_(std::move(workers)),
       log_(std::move(log)),
       state_(std::move(state)),
       core_(options.raft, {.hard_state = log_->hard_state(),
@@ -35,7 +29,6 @@ Node::Node(asio::any_io_executor strand, asio::thread_pool& workers, NodeOptions
                            .applied = state_->applied().index,
                            .configuration = std::move(options.configuration)}),
       cache_(options.cache_bytes),
-      log_events_(strand, ::dup(log_->event_fd())),
       tick_timer_(strand),
       expire_timer_(strand),
       applied_signal_(strand),
@@ -61,7 +54,6 @@ void Node::start(PeerSender& sender) {
     });
   };
   spawn(&Node::tick_loop);
-  spawn(&Node::log_loop);
   spawn(&Node::apply_loop);
   spawn(&Node::expire_loop);
   wake();
@@ -71,7 +63,6 @@ asio::awaitable<void> Node::stop() {
   stopping_ = true;
   tick_timer_.cancel();
   expire_timer_.cancel();
-  log_events_.cancel();
   commit_signal_.notify();
   stored_signal_.notify();
   progress_signal_.notify();
@@ -92,19 +83,28 @@ asio::awaitable<void> Node::tick_loop() {
     const uint64_t due = 1 + static_cast<uint64_t>(std::max(late, late.zero()) / limits::kTick);
     // After a long pause the missed time is not made up for: the messages that wait in the
     // sockets tell better what happened meanwhile.
-    for (uint64_t i = 0; i < std::min(due, kTicksAtOnceMax); ++i) core_.tick();
+    for (uint64_t i = 0; i < std::min(due, kTicksAtOnceMax); ++i) tick();
     next += due * limits::kTick;
     wake();
   }
 }
 
-asio::awaitable<void> Node::log_loop() {
-  while (!stopping_) {
-    auto [error] = co_await log_events_.async_wait(asio::posix::descriptor_base::wait_read, kToken);
-    if (error) continue;
-    log_->poll();
-    wake();
+void Node::tick() {
+  if (++ticks_ % limits::kHeartbeatTicks == 0) log_->note_durable();
+  const std::chrono::microseconds waiting(log_->oldest_pending_us());
+  if (waiting >= limits::kDiskDead) {
+    fail_stop("waiting for the log",
+              {Errc::kIo, fmt::format("a write has been under way for {} s: the disk does not "
+                                      "answer; another node has taken over, or will",
+                                      waiting / std::chrono::seconds(1))});
   }
+  core_.set_disk_stalled(waiting >= limits::kDiskStalled);
+  core_.tick();
+}
+
+void Node::poll_log() {
+  log_->poll();
+  wake();
 }
 
 void Node::step(const raft::Message& message, std::vector<Entry> entries) {
@@ -232,9 +232,17 @@ asio::awaitable<std::vector<Entry>> Node::read_log(Index first, Index last) {
   std::shared_ptr<storage::LogRead> read = *std::move(plan);
   auto entries = co_await net::on_worker(workers_, [read] { return read->run(); });
   // A log that can't be read back is no log: never pretend that there is nothing (design.md 5).
-  BALLAST_CHECK(entries.has_value(), "reading entries {} to {} of the log: {}", first, last,
-                entries.error().message);
+  if (!entries) {
+    fail_stop("reading the log", entries.error());
+    co_return std::vector<Entry>{};
+  }
   co_return *std::move(entries);
+}
+
+void Node::fail_stop(std::string_view what, const Error& error) {
+  BALLAST_CHECK(on_fatal_, "{}: {}", what, error.message);
+  stopping_ = true;
+  on_fatal_(error);
 }
 
 asio::awaitable<std::vector<Entry>> Node::entries_for(std::vector<EntryMeta> metas) {
@@ -270,8 +278,8 @@ asio::awaitable<std::vector<Entry>> Node::next_batch() {
     metas.push_back(meta);
   }
   std::vector<Entry> entries = co_await entries_for(metas);
-  BALLAST_CHECK(!entries.empty(), "committed entry {} is neither in memory nor in the log",
-                applied_ + 1);
+  BALLAST_CHECK(!entries.empty() || stopping_,
+                "committed entry {} is neither in memory nor in the log", applied_ + 1);
   co_return entries;
 }
 
@@ -282,10 +290,13 @@ asio::awaitable<void> Node::apply_loop() {
       continue;
     }
     const std::vector<Entry> entries = co_await next_batch();
+    if (entries.empty()) break;  // stopping
     const auto results = co_await net::on_worker(workers_, [&] { return state_->apply(entries); });
-    // Nothing may be skipped: a state machine that can't apply an entry ends the process.
-    BALLAST_CHECK(results.has_value(), "applying from entry {}: {}", entries.front().index,
-                  results.error().message);
+    // Nothing may be skipped: a node that can't apply an entry ends.
+    if (!results) {
+      fail_stop("applying entries", results.error());
+      break;
+    }
     applied_ = entries.back().index;
     complete_waiters(entries, *results);
     applied_signal_.notify();

@@ -1,11 +1,13 @@
 // A node: drives one Raft core, its log and its state machine.
 //
-// Everything here runs on one executor (the group's strand). The log completes through its event
-// descriptor on the same strand; RocksDB and reads of old entries run on a worker pool and report
-// back. One Ready after the other is carried out as server/raft/core.h demands.
+// Everything here runs on one executor (the group's strand). The log's completions arrive by
+// poll_log() on the same strand (log_events.h calls it); RocksDB and reads of old entries run on a
+// worker pool and report back. One Ready after the other is carried out as server/raft/core.h
+// demands.
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -28,6 +30,9 @@ struct NodeOptions {
   raft::Options raft;
   raft::Configuration configuration;  // in force before the first entry of the log
   size_t cache_bytes = 64ull << 20;
+  // Called when this node can't go on: its log can't be read back, or an entry can't be applied.
+  // What it still does afterwards must not matter. Null: the process stops.
+  std::function<void(const Error&)> on_fatal;
 };
 
 class Node {
@@ -44,7 +49,7 @@ class Node {
     pb::ApplyResult result;  // of the last draft; empty for an async ack
   };
 
-  Node(asio::any_io_executor strand, asio::thread_pool& workers, NodeOptions options,
+  Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOptions options,
        std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state);
   ~Node();
 
@@ -52,6 +57,9 @@ class Node {
   void start(PeerSender& sender);
   // Stops ticking and taking writes, finishes what is being applied, fails everyone who waits.
   asio::awaitable<void> stop();
+
+  // The log has completions: they run now.
+  void poll_log();
 
   // ---- from the transport ----
   // `entries` are those of an Append, with their bytes; else empty.
@@ -99,7 +107,7 @@ class Node {
   };
 
   asio::awaitable<void> tick_loop();
-  asio::awaitable<void> log_loop();
+  void tick();
   void wake();
   void process_ready();
   void store(raft::Ready& ready);
@@ -110,6 +118,7 @@ class Node {
   asio::awaitable<void> apply_loop();
   asio::awaitable<std::vector<Entry>> next_batch();
   asio::awaitable<std::vector<Entry>> read_log(Index first, Index last);
+  void fail_stop(std::string_view what, const Error& error);
   void fail_lost_waiters();
   void complete_waiters(std::span<const Entry> entries, std::span<const pb::ApplyResult> results);
   asio::awaitable<Result<pb::ApplyResult>> wait_applied(Index index, Term term,
@@ -118,8 +127,9 @@ class Node {
   bool durable_everywhere(Index index) const;
   asio::awaitable<void> expire_loop();
 
+  std::function<void(const Error&)> on_fatal_;
   asio::any_io_executor strand_;
-  asio::thread_pool& workers_;
+  asio::any_io_executor workers_;
   std::unique_ptr<storage::LogStore> log_;
   std::unique_ptr<storage::StateMachine> state_;
   raft::Core core_;
@@ -133,9 +143,8 @@ class Node {
   std::deque<Exposed> exposed_;
   uint64_t exposure_bytes_ = 0;
 
-  asio::posix::stream_descriptor log_events_;
-  asio::steady_timer tick_timer_;
-  asio::steady_timer expire_timer_;
+  Timer tick_timer_;
+  Timer expire_timer_;
   net::Signal applied_signal_;   // applied_ moved, or the node stops
   net::Signal commit_signal_;    // commit_ moved, or the node stops
   net::Signal stored_signal_;    // bytes became durable
@@ -144,6 +153,7 @@ class Node {
   Index applied_;
   NodeId leader_seen_;
   Clock::time_point leader_since_;
+  uint64_t ticks_ = 0;
   bool wake_posted_ = false;
   bool stopping_ = false;
   int loops_ = 0;  // coroutines that stop() waits for

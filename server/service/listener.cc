@@ -87,7 +87,7 @@ asio::awaitable<void> Listener::accept_loop() {
     if (error) {
       // Out of descriptors, most likely: those that end make room.
       spdlog::warn("cannot accept a connection: {}", error.message());
-      asio::steady_timer pause(executor_, std::chrono::milliseconds(100));
+      Timer pause(executor_, std::chrono::milliseconds(100));
       co_await pause.async_wait(kToken);
       continue;
     }

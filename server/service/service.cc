@@ -17,11 +17,6 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kVerifyBudget{500};  // of one request on a worker
 
-uint64_t wall_clock_ms() {
-  const auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
-  return static_cast<uint64_t>(std::chrono::duration_cast<milliseconds>(since_1970).count());
-}
-
 uint64_t ms_since(Clock::time_point then) {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<milliseconds>(Clock::now() - then).count());
@@ -44,12 +39,12 @@ Status check_header(size_t bytes) {
 }  // namespace
 
 Service::Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
-                 std::string data_directory, asio::thread_pool& workers)
+                 std::string data_directory, asio::any_io_executor workers)
     : node_(node),
       cluster_(cluster),
       identity_(identity),
       data_directory_(std::move(data_directory)),
-      workers_(workers) {}
+      workers_(std::move(workers)) {}
 
 pb::Failure Service::failure(const Error& error) const {
   pb::Failure failure;

@@ -24,7 +24,7 @@ struct Answer {
 class Service {
  public:
   Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
-          std::string data_directory, asio::thread_pool& workers);
+          std::string data_directory, asio::any_io_executor workers);
 
   // Never throws; an error is a reply. `payload_crc` has been verified.
   asio::awaitable<Answer> handle(pb::Request request, Bytes payload, uint32_t payload_crc);
@@ -59,7 +59,7 @@ class Service {
   const ClusterConfig& cluster_;
   storage::Identity identity_;
   std::string data_directory_;
-  asio::thread_pool& workers_;
+  asio::any_io_executor workers_;
   Clock::time_point started_ = Clock::now();
 };
 

@@ -36,7 +36,7 @@ struct PeerTransport::Link {
   pb::ConnectionKind kind;
   std::deque<raft::Message> queue;
   net::Signal signal;  // queue grew, connection broke, or the transport stops
-  asio::steady_timer retry_timer;
+  Timer retry_timer;
   std::shared_ptr<net::Connection> connection;
   bool reported_down = false;
 

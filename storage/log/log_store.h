@@ -46,6 +46,11 @@ class LogStore {
   virtual void append(std::optional<HardState> hard_state, std::vector<Entry> entries,
                       Completion done) = 0;
 
+  // Writes down how far the log is durable, if that is not on the disk yet and nothing else is
+  // being written: to be called now and then. Records tell it of those before them, so only the
+  // last ones need it: without, a rotten last record would look like one that a crash cut off.
+  virtual void note_durable() = 0;
+
   // Plans a read of [first, last], all of them durable.
   // Errors: kNotFound if the log does not hold them (any more) or not durably yet.
   virtual Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const = 0;

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "proto/base/result.h"
 #include "proto/base/unique_fd.h"
@@ -40,19 +41,44 @@ Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence)
 Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequence, uint64_t bytes,
                                   const std::function<bool()>& pace);
 
-class SegmentPreparer {
+// Where a log gets its next segment from.
+class SegmentSupply {
+ public:
+  virtual ~SegmentSupply() = default;
+  // Starts to make this segment. REQUIRES: the one before was taken.
+  virtual void prepare(uint64_t sequence) = 0;
+  // The prepared segment, once; null if it isn't ready.
+  virtual SegmentPtr take() = 0;
+  // An append waits: no pauses from now on, and an error stops the process.
+  virtual void hurry() = 0;
+};
+
+using SegmentMaker = std::function<Result<SegmentPtr>(uint64_t sequence)>;
+
+// Makes each segment when it is asked for: for simulators.
+class InlineSupply final : public SegmentSupply {
+ public:
+  explicit InlineSupply(SegmentMaker make) : make_(std::move(make)) {}
+  void prepare(uint64_t sequence) override;
+  SegmentPtr take() override { return std::exchange(ready_, nullptr); }
+  void hurry() override {}
+
+ private:
+  SegmentMaker make_;
+  SegmentPtr ready_;
+};
+
+// Makes the next segment on a thread of its own.
+class SegmentPreparer final : public SegmentSupply {
  public:
   // `on_ready` is called on the helper thread when take() has something to give.
   SegmentPreparer(std::string directory, uint64_t segment_bytes, std::function<void()> on_ready);
   // Ends the thread; a segment that is half made goes away.
-  ~SegmentPreparer();
+  ~SegmentPreparer() override;
 
-  // Starts to make this segment. REQUIRES: the one before was taken.
-  void prepare(uint64_t sequence);
-  // The prepared segment, once; null if it isn't ready.
-  SegmentPtr take();
-  // An append waits: no pauses from now on, and an error stops the process.
-  void hurry();
+  void prepare(uint64_t sequence) override;
+  SegmentPtr take() override;
+  void hurry() override;
 
  private:
   void run(const std::stop_token& stop);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "proto/base/check.h"
+#include "proto/base/clock.h"
 #include "proto/base/crc32c.h"
 #include "storage/io/files.h"
 #include "storage/io/io_queue.h"
@@ -31,7 +32,7 @@ static_assert(kRecordBytesMax <= kBatchBytesMax);
 static_assert(kBatchBytesMax + kSegmentHeaderBytes <= kSegmentBytesMin);
 
 uint64_t now_us() {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  const auto now = Clock::now().time_since_epoch();
   return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(now).count());
 }
 
@@ -43,7 +44,7 @@ uint64_t entry_record_bytes(const Entry& entry) {
 class SegmentLog final : public LogStore {
  public:
   SegmentLog(LogOptions options, UniqueFd lock, UniqueFd hard_state_file, RecoveredLog recovered,
-             std::unique_ptr<IoQueue> queue)
+             LogParts parts)
       : options_(std::move(options)),
         lock_(std::move(lock)),
         hard_state_file_(std::move(hard_state_file)),
@@ -58,9 +59,14 @@ class SegmentLog final : public LogStore {
         next_serial_(recovered.chain.next_serial),
         durable_serial_(recovered.chain.next_serial),
         slot_(kHardStateSlotBytes),
-        queue_(std::move(queue)),
-        preparer_(options_.directory, options_.segment_bytes, [this] { queue_->wake(); }) {
-    if (!prepared_) preparer_.prepare(segments_.size() + 1);
+        queue_(std::move(parts.queue)) {
+    if (parts.make_segment) {
+      supply_ = std::make_unique<InlineSupply>(std::move(parts.make_segment));
+    } else {
+      supply_ = std::make_unique<SegmentPreparer>(options_.directory, options_.segment_bytes,
+                                                  [this] { queue_->wake(); });
+    }
+    if (!prepared_) supply_->prepare(segments_.size() + 1);
   }
 
   ~SegmentLog() override {
@@ -91,6 +97,16 @@ class SegmentLog final : public LogStore {
     for (const Entry& entry : append.entries) place(entry);
     appends_.push_back(std::move(append));
     start_batch();
+  }
+
+  void note_durable() override {
+    if (batch_.since_us != 0 || !appends_.empty() || closing_) return;
+    if (hard_state_.durable_serial == durable_serial_) return;
+    batch_ = {};
+    batch_.hard_state = hard_state_.state;
+    batch_.since_us = now_us();
+    batch_.started_us = batch_.since_us;
+    write_hard_state(hard_state_.state, [this] { finish_batch(); });
   }
 
   Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const override {
@@ -195,9 +211,9 @@ class SegmentLog final : public LogStore {
     if (!segments_.empty() && write_offset_ + needed <= segments_.back()->bytes) {
       return true;
     }
-    if (!prepared_) prepared_ = preparer_.take();
+    if (!prepared_) prepared_ = supply_->take();
     if (!prepared_) {
-      preparer_.hurry();  // it wakes poll() when it is done
+      supply_->hurry();  // it wakes poll() when it is done
       return false;
     }
     segments_.push_back(std::exchange(prepared_, nullptr));
@@ -335,7 +351,7 @@ class SegmentLog final : public LogStore {
   void finish_batch() {
     // Not before the header of the last segment is durable: recovery takes a segment without a
     // header for a torn first batch only if no other file stands behind it.
-    if (batch_.new_segment) preparer_.prepare(segments_.size() + 1);
+    if (batch_.new_segment) supply_->prepare(segments_.size() + 1);
     if (!batch_.entries.empty()) {
       durable_serial_ = chain_.next_serial;
       // An entry that was replaced while its write was under way has a later serial by now.
@@ -372,13 +388,15 @@ class SegmentLog final : public LogStore {
   MutableBytes slot_;
   MutableBytes staging_;
   std::unique_ptr<IoQueue> queue_;
-  SegmentPreparer preparer_;  // before the queue goes, which it wakes
+  std::unique_ptr<SegmentSupply> supply_;  // goes before the queue, which it wakes
 };
 
-Status make_log(const LogOptions& options) {
+Status make_log(const LogOptions& options, const SegmentMaker& make_segment) {
   if (!path_exists(options.directory + "/" + segment_name(1))) {
     BALLAST_TRY(const auto segment,
-                create_segment(options.directory, 1, options.segment_bytes, [] { return true; }));
+                make_segment ? make_segment(1)
+                             : create_segment(options.directory, 1, options.segment_bytes,
+                                              [] { return true; }));
   }
   MutableBytes slots(2 * kHardStateSlotBytes);
   const HardStateRecord record{options.group, 1, {}, 1};
@@ -388,7 +406,7 @@ Status make_log(const LogOptions& options) {
 }
 
 // An empty directory, or one in which make_log() was interrupted, becomes a log.
-Status make_if_new(const LogOptions& options) {
+Status make_if_new(const LogOptions& options, const SegmentMaker& make_segment) {
   BALLAST_TRY(const auto names, list_directory(options.directory));
   bool used = false;
   for (const std::string& name : names) {
@@ -407,28 +425,31 @@ Status make_if_new(const LogOptions& options) {
                 "log directory '{}' has segments but no '{}'; without its vote this node must not "
                 "go on: remove its data directory and let it join as a new node",
                 options.directory, kHardStateName);
-  return make_log(options);
+  return make_log(options, make_segment);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options) {
-  if (options.segment_bytes % kDirectAlignment != 0 || options.segment_bytes < kSegmentBytesMin ||
-      options.segment_bytes > kSegmentBytesMax)
+Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts parts) {
+  if (parts.make_segment == nullptr &&
+      (options.segment_bytes % kDirectAlignment != 0 || options.segment_bytes < kSegmentBytesMin ||
+       options.segment_bytes > kSegmentBytesMax))
     return fail(Errc::kInvalidArgument,
                 "segment_bytes is {}; it must be a multiple of 4 KiB from 16 MiB to 4 GiB",
                 options.segment_bytes);
   BALLAST_TRY(UniqueFd lock, open_file(options.directory + "/LOCK", O_RDWR | O_CREAT));
   BALLAST_TRY_STATUS(lock_file(lock, std::chrono::milliseconds(0)));
-  BALLAST_TRY_STATUS(make_if_new(options));
+  BALLAST_TRY_STATUS(make_if_new(options, parts.make_segment));
   BALLAST_TRY(UniqueFd hard_state_file,
               open_direct(options.directory + "/" + kHardStateName, O_RDWR));
   BALLAST_TRY(const auto hard_state, load_hard_state(hard_state_file, options.group));
   BALLAST_TRY(RecoveredLog recovered, recover_log(options.directory, options.group, hard_state));
-  BALLAST_TRY(std::unique_ptr<IoQueue> queue, make_uring_queue());
+  if (!parts.queue) {
+    BALLAST_TRY(parts.queue, make_uring_queue());
+  }
   return std::make_unique<SegmentLog>(std::move(options), std::move(lock),
                                       std::move(hard_state_file), std::move(recovered),
-                                      std::move(queue));
+                                      std::move(parts));
 }
 
 }  // namespace ballast::storage

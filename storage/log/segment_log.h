@@ -4,7 +4,9 @@
 #include <memory>
 #include <string>
 
+#include "storage/io/io_queue.h"
 #include "storage/log/log_store.h"
+#include "storage/log/segment_file.h"
 
 namespace ballast::storage {
 
@@ -14,12 +16,21 @@ struct LogOptions {
   GroupId group{1};
 };
 
+// What a log stands on; a simulator brings its own. Its directory is then real all the same, but
+// what reaches the files, and when, is the queue's affair.
+struct LogParts {
+  std::unique_ptr<IoQueue> queue;  // null: io_uring
+  // Null: a thread writes segments of zeros ahead of need. Else the maker sees to their size: each
+  // must hold the largest record.
+  SegmentMaker make_segment;
+};
+
 // Opens the log of the directory, or makes an empty one. A torn tail (a write that the crash cut
 // off, never acknowledged) is discarded; damage anywhere else is an error that names file and
 // offset. Errors: kIo, kCorrupt, kRefused (another process has it open, or it belongs to another
 // group).
 // The calling thread is the log's thread from then on, and destroys it too: what is in flight is
 // waited for, what was not handed to the disk yet is dropped, and no completion is called any more.
-Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options);
+Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts parts = {});
 
 }  // namespace ballast::storage

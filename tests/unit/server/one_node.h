@@ -11,6 +11,7 @@
 
 #include "proto/net/connection.h"
 #include "proto/peer.pb.h"
+#include "server/node/log_events.h"
 #include "server/node/node.h"
 #include "server/service/listener.h"
 #include "server/service/service.h"
@@ -74,13 +75,14 @@ class OneNode {
     raft::Configuration configuration;
     for (const MemberConfig& member : cluster.members) configuration.voters.push_back(member.id);
     const auto executor = io.get_executor();
-    node = std::make_unique<Node>(executor, workers,
+    node = std::make_unique<Node>(executor, workers.get_executor(),
                                   NodeOptions{.raft = raft, .configuration = configuration},
                                   std::move(log), std::move(state));
+    log_events = std::make_unique<LogEvents>(executor, *node);
     peers.node = node.get();
     transport = std::make_unique<PeerTransport>(executor, cluster, *node);
     service = std::make_unique<Service>(*node, cluster, directory->identity(), directory_.path(),
-                                        workers);
+                                        workers.get_executor());
     listener = std::make_unique<Listener>(executor, *service, *transport, options);
     if (const Status opened = listener->open({"127.0.0.1", 0}); !opened)
       throw std::runtime_error(opened.error().to_string());
@@ -89,12 +91,14 @@ class OneNode {
   // Runs the body once the node leads, and takes the node down behind it.
   void run(const Body& body) {
     node->start(peers);
+    log_events->start();
     listener->start();
     const auto main = [&]() -> asio::awaitable<void> {
       while (!node->core().ready_to_serve()) co_await turn();
       co_await body();
       listener->close();
       co_await node->stop();
+      co_await log_events->stop();
       co_await transport->stop();
       co_await listener->stop();
     };
@@ -168,6 +172,7 @@ class OneNode {
   FakePeers peers;
   std::optional<storage::DataDirectory> directory;
   std::unique_ptr<Node> node;
+  std::unique_ptr<LogEvents> log_events;
   std::unique_ptr<PeerTransport> transport;
   std::unique_ptr<Service> service;
   std::unique_ptr<Listener> listener;

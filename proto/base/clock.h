@@ -1,0 +1,32 @@
+// The time that nodes go by. A simulator puts its own in the place of the system's.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace ballast {
+
+// Monotonic, like std::chrono::steady_clock. Thread-safe.
+struct Clock {
+  using duration = std::chrono::nanoseconds;
+  using rep = duration::rep;
+  using period = duration::period;
+  using time_point = std::chrono::time_point<Clock, duration>;
+  static constexpr bool is_steady = true;
+
+  static time_point now();
+};
+
+// Milliseconds since 1970, UTC, for what is written into entries. May go back. Thread-safe.
+uint64_t wall_clock_ms();
+
+// What now() and wall_clock_ms() of all threads say until the next call; null: the system's clocks.
+// For simulators, which have one thread.
+struct SimulatedTime {
+  Clock::time_point now;
+  uint64_t wall_ms = 0;
+};
+void simulate_time(const SimulatedTime* time);
+bool time_is_simulated();
+
+}  // namespace ballast

@@ -1,0 +1,200 @@
+#include "tests/sim/disk.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "proto/base/check.h"
+#include "proto/base/crc32c.h"
+#include "storage/io/files.h"
+#include "storage/log/record.h"
+
+namespace ballast::sim {
+namespace {
+
+constexpr size_t kSector = 4096;
+constexpr uint64_t kSegmentBytes = 6ull << 20;  // holds the largest record, and fills up soon
+constexpr uint64_t kMillion = 1'000'000;
+
+}  // namespace
+
+// What the log sees: an IoQueue of one life of the node. In a later life it does nothing more.
+class SimDisk::Queue final : public storage::IoQueue {
+ public:
+  explicit Queue(SimDisk& disk) : disk_(disk), life_(disk.life_) {}
+
+  void write_durably(const UniqueFd& file, std::vector<iovec> pieces, uint64_t offset,
+                     Completion done) override {
+    if (!alive()) return;
+    Write write{file.path(), offset, {}, std::move(done)};
+    for (const iovec& piece : pieces) {
+      const auto* from = static_cast<const std::byte*>(piece.iov_base);
+      write.bytes.insert(write.bytes.end(), from, from + piece.iov_len);
+    }
+    disk_.start(std::move(write));
+  }
+  // Every write is durable when it completes.
+  void sync(const UniqueFd& file, Completion done) override {
+    if (alive()) disk_.start({file.path(), 0, {}, std::move(done)});
+  }
+  int event_fd() const override { return -1; }
+  void wake() override {
+    if (alive()) disk_.on_ready_();
+  }
+  void poll() override {
+    if (!alive()) return;
+    for (auto& [done, status] : std::exchange(disk_.completed_, {})) done(status);
+  }
+  void drain() override {
+    while (alive() && !(disk_.in_flight_.empty() && disk_.completed_.empty())) {
+      for (Write& write : std::exchange(disk_.in_flight_, {})) {
+        disk_.land(write);
+        disk_.completed_.emplace_back(std::move(write.done), Status());
+      }
+      poll();
+    }
+  }
+
+ private:
+  bool alive() const { return disk_.life_ == life_; }
+
+  SimDisk& disk_;
+  const uint64_t life_;
+};
+
+SimDisk::SimDisk(std::string directory, Scheduler& scheduler, raft::Prng chance)
+    : directory_(std::move(directory)), scheduler_(scheduler), chance_(chance) {
+  std::filesystem::create_directories(directory_);
+}
+
+SimDisk::~SimDisk() {
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_, ignored);
+}
+
+storage::LogParts SimDisk::parts(std::function<void()> on_ready) {
+  on_ready_ = std::move(on_ready);
+  storage::LogParts parts;
+  parts.queue = std::make_unique<Queue>(*this);
+  parts.make_segment = [this](uint64_t sequence) -> Result<storage::SegmentPtr> {
+    const std::string path = directory_ + "/" + storage::segment_name(sequence);
+    BALLAST_TRY(const UniqueFd file, storage::open_file(path, O_RDWR | O_CREAT));
+    if (::ftruncate(file.get(), kSegmentBytes) != 0) return os_failure("make", path);
+    return storage::open_segment(directory_, sequence);
+  };
+  return parts;
+}
+
+void SimDisk::start(Write write) {
+  const auto hits = [this](uint64_t ppm) { return chance_.below(kMillion) < ppm; };
+  uint64_t us = faults.write_us_min + chance_.below(faults.write_us_max - faults.write_us_min + 1);
+  if (hits(faults.stall_ppm)) us += chance_.below(faults.stall_us_max + 1);
+  const bool fails = hits(faults.error_ppm);
+  in_flight_.push_back(std::move(write));
+  scheduler_.after(us, [this, at = std::prev(in_flight_.end()), life = life_, fails] {
+    if (life != life_) return;  // the node crashed meanwhile
+    if (fails) return on_error();
+    land(*at);
+    completed_.emplace_back(std::move(at->done), Status());
+    in_flight_.erase(at);
+    on_ready_();
+  });
+}
+
+void SimDisk::put(const std::string& path, uint64_t offset,
+                  std::span<const std::byte> bytes) const {
+  auto file = storage::open_file(path, O_RDWR);
+  BALLAST_CHECK(file && storage::write_fully(*file, bytes, offset), "the simulation can't write {}",
+                path);
+}
+
+void SimDisk::land(const Write& write) {
+  if (write.bytes.empty()) return;
+  put(write.path, write.offset, write.bytes);
+  note(write);
+}
+
+// Follows what the bytes say, as recovery would: a record replaces everything from its index on.
+void SimDisk::note(const Write& write) {
+  if (!write.path.ends_with(".log")) return;
+  std::span<const std::byte> left(write.bytes);
+  uint64_t at = write.offset;
+  if (at == 0) {
+    left = left.subspan(storage::kSegmentHeaderBytes);
+    at += storage::kSegmentHeaderBytes;
+  }
+  while (!left.empty()) {
+    const auto header = storage::parse_record_head(left);
+    BALLAST_CHECK(header.has_value(), "a log write that holds no records");
+    const EntryMeta& entry = header->entry;
+    const size_t head = storage::record_head_bytes(entry.header_bytes);
+    const uint64_t bytes = storage::record_bytes(entry.header_bytes, entry.payload_bytes);
+    const auto payload = left.subspan(head, entry.payload_bytes);
+    durable_.resize(std::min<size_t>(durable_.size(), entry.index.value() - 1));
+    BALLAST_CHECK(durable_.size() == entry.index.value() - 1, "a gap in the log");
+    durable_.push_back({entry, crc32c(storage::record_entry_header(*header, left)),
+                        header->payload_crc, crc32c(payload) == header->payload_crc});
+    places_.push_back({write.path, at, bytes});
+    left = left.subspan(bytes);
+    at += bytes;
+  }
+}
+
+void SimDisk::crash() {
+  ++life_;
+  completed_.clear();  // they have landed; nobody heard of it
+  for (const Write& write : std::exchange(in_flight_, {})) {
+    // All, none, or any of the sectors.
+    const uint64_t share = chance_.below(5);
+    for (size_t at = 0; at < write.bytes.size(); at += kSector) {
+      if (chance_.below(4) >= share) continue;
+      const size_t bytes = std::min(kSector, write.bytes.size() - at);
+      put(write.path, write.offset + at, std::span(write.bytes).subspan(at, bytes));
+    }
+  }
+}
+
+void SimDisk::wipe() {
+  ++life_;
+  in_flight_.clear();
+  completed_.clear();
+  durable_.clear();
+  places_.clear();
+  std::filesystem::remove_all(directory_);
+  std::filesystem::create_directories(directory_);
+}
+
+bool SimDisk::rot() {
+  if (places_.empty()) return false;
+  const Place& place = places_[chance_.below(places_.size())];
+  auto file = storage::open_file(place.path, O_RDWR);
+  MutableBytes sector(kSector);
+  const uint64_t at = place.offset + chance_.below(place.bytes / kSector) * kSector;
+  BALLAST_CHECK(file && storage::read_fully(*file, sector.span(), at));
+  sector.data()[chance_.below(64)] ^= std::byte{0x10};
+  put(place.path, at, sector.span());
+  return true;
+}
+
+std::string SimDisk::recovered(const storage::LogStore& log) {
+  const std::vector<EntryMeta> found = log.entries();
+  for (size_t i = 0; i < durable_.size(); ++i) {
+    if (i >= found.size() || found[i] != durable_[i].meta) {
+      // A torn batch may have replaced it by a record that landed as a whole.
+      if (i < found.size() && found[i].term > durable_[i].meta.term) break;
+      return fmt::format("durable entry {} of term {} is not in the recovered log of {}", i + 1,
+                         durable_[i].meta.term, found.size());
+    }
+  }
+  size_t same = 0;
+  while (same < std::min(durable_.size(), found.size()) && durable_[same].meta == found[same])
+    ++same;
+  durable_.resize(same);
+  for (size_t i = same; i < found.size(); ++i) durable_.push_back({found[i], 0, 0, true});
+  return {};
+}
+
+}  // namespace ballast::sim

@@ -1,0 +1,54 @@
+#include "tests/sim/faults.h"
+
+namespace ballast::sim {
+
+Faults lite(raft::Prng& chance) {
+  Faults faults;
+  faults.storm_ms = 6'000;
+  faults.requests = 250;
+  faults.loss_ppm = chance.below(30'000);
+  faults.duplicate_ppm = chance.below(30'000);
+  faults.slow_ppm = chance.below(50'000);
+  faults.slow_us_max = 300'000;
+  faults.partition_ms = 2'000 + chance.below(4'000);
+  faults.crash_ms = 1'000 + chance.below(3'000);
+  faults.transfer_ms = 2'000 + chance.below(4'000);
+  faults.clock_ppm = chance.below(50'000);
+  return faults;
+}
+
+Faults swarm(raft::Prng& chance) {
+  const auto often = [&](uint64_t least_ms, uint64_t most_ms) -> uint64_t {
+    if (chance.below(3) == 0) return 0;  // not in this run
+    return least_ms + chance.below(most_ms - least_ms);
+  };
+  Faults faults;
+  faults.nodes = 3 + chance.below(3);
+  faults.clients = 2 + chance.below(6);
+  faults.storm_ms = 15'000 + chance.below(15'000);
+  faults.requests = 600;
+  faults.delay_us_spread = 200 + chance.below(30'000);
+  faults.loss_ppm = chance.below(150'000);
+  faults.duplicate_ppm = chance.below(200'000);
+  faults.corrupt_ppm = chance.below(5'000);
+  faults.slow_ppm = chance.below(100'000);
+  faults.slow_us_max = chance.below(3'000'000);
+  faults.partition_ms = often(500, 6'000);
+  faults.partition_heal_ms = 300 + chance.below(4'000);
+  faults.crash_ms = often(400, 6'000);
+  faults.restart_ms = 100 + chance.below(3'000);
+  faults.pause_ms = often(1'000, 8'000);
+  faults.clock_ppm = chance.below(200'000);
+  faults.transfer_ms = often(500, 5'000);
+  faults.flush_ms = 50 + chance.below(4'000);
+  faults.write_us_max = 100 + chance.below(20'000);
+  faults.stall_ppm = chance.below(3) == 0 ? chance.below(20'000) : 0;
+  faults.stall_us_max = chance.below(12'000'000);
+  faults.error_ppm = chance.below(3) == 0 ? chance.below(1'000) : 0;
+  faults.rot_ms = often(2'000, 10'000);
+  faults.wipe_ms = often(4'000, 20'000);
+  faults.change_ms = often(1'000, 8'000);
+  return faults;
+}
+
+}  // namespace ballast::sim

@@ -1,0 +1,55 @@
+// What may go wrong in a run, and how often. Drawn from the seed.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "server/raft/prng.h"
+
+namespace ballast::sim {
+
+// Mean times between events are in milliseconds of simulated time; 0: never.
+struct Faults {
+  uint64_t nodes = 3;
+  uint64_t clients = 4;
+  uint64_t storm_ms = 8'000;  // how long the faults go on
+  uint64_t requests = 400;    // of all clients, at most
+
+  // Network
+  uint64_t delay_us_min = 50;
+  uint64_t delay_us_spread = 500;
+  uint64_t loss_ppm = 0;
+  uint64_t duplicate_ppm = 0;
+  uint64_t corrupt_ppm = 0;  // a bit flips on the way
+  uint64_t slow_ppm = 0;     // a frame takes up to slow_us_max more, so that others overtake it
+  uint64_t slow_us_max = 0;
+  uint64_t partition_ms = 0;  // between partitions
+  uint64_t partition_heal_ms = 1'500;
+
+  // Nodes
+  uint64_t crash_ms = 0;
+  uint64_t restart_ms = 800;  // from a crash to the restart
+  uint64_t pause_ms = 0;
+  uint64_t pause_length_ms = 2'000;
+  uint64_t clock_ppm = 0;    // how far a clock's rate may be off
+  uint64_t transfer_ms = 0;  // between orders to hand leadership over
+  uint64_t flush_ms = 500;   // between flushes of a node's rows
+
+  // Disks
+  uint64_t write_us_max = 400;
+  uint64_t stall_ppm = 0;  // of log writes
+  uint64_t stall_us_max = 0;
+  uint64_t error_ppm = 0;  // of log writes: the node stops
+  uint64_t rot_ms = 0;     // between flipped bits in what was written
+  uint64_t wipe_ms = 0;    // between disks that are replaced by empty ones
+
+  // Membership
+  uint64_t change_ms = 0;  // between changes of the configuration
+};
+
+// Three nodes, short, some of everything that is usual.
+Faults lite(raft::Prng& chance);
+// Three to five nodes, longer, each seed with another mix and other strengths.
+Faults swarm(raft::Prng& chance);
+
+}  // namespace ballast::sim

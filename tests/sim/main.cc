@@ -1,0 +1,96 @@
+// ballast_sim: runs the cluster in a simulation, one seed after the other.
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+
+#include "tests/sim/world.h"
+
+namespace ballast::sim {
+namespace {
+
+struct Arguments {
+  uint64_t seed = 1;
+  uint64_t count = 1;
+  std::string profile = "lite";
+  bool once = false;
+  bool verbose = false;
+};
+
+struct Outcome {
+  std::vector<std::string> wrong;
+  uint64_t hash = 0;
+  Counts counts;
+};
+
+Outcome run_seed(const Arguments& arguments, uint64_t seed) {
+  raft::Prng chance(seed ^ 0x5EED);
+  const Faults faults = arguments.profile == "swarm" ? swarm(chance) : lite(chance);
+  const bool memory = std::filesystem::exists("/dev/shm");
+  const std::string directory =
+      fmt::format("{}/ballast_sim.{}.{}", memory ? "/dev/shm" : "/tmp", ::getpid(), seed);
+  World world(directory, seed, faults, arguments.verbose);
+  Outcome outcome;
+  outcome.wrong = world.run();
+  outcome.hash = world.hash();
+  outcome.counts = world.counts();
+  return outcome;
+}
+
+// False if something was wrong.
+bool check_seed(const Arguments& arguments, uint64_t seed) {
+  Outcome outcome = run_seed(arguments, seed);
+  if (outcome.wrong.empty() && !arguments.once) {
+    const Outcome again = run_seed(arguments, seed);
+    if (again.hash != outcome.hash)
+      outcome.wrong.push_back("the second run of the same seed was another one");
+  }
+  const Counts& c = outcome.counts;
+  if (arguments.count == 1) {
+    std::printf(
+        "seed %lu: hash %016lx, %lu frames (%lu lost), %lu crashes, %lu pauses, %lu partitions, "
+        "%lu rotten, %lu wiped, %lu changes, %lu writes, %lu acks, %lu reads, %lu entries\n",
+        seed, outcome.hash, c.frames, c.lost, c.crashes, c.pauses, c.partitions, c.rot, c.wipes,
+        c.changes, c.writes, c.acks, c.reads, c.entries);
+  }
+  for (const std::string& what : outcome.wrong) std::printf("seed %lu: %s\n", seed, what.c_str());
+  if (!outcome.wrong.empty())
+    std::printf("again: ballast_sim --profile %s --seed %lu --verbose\n", arguments.profile.c_str(),
+                seed);
+  std::fflush(stdout);
+  return outcome.wrong.empty();
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{
+      "Runs a Ballast cluster in a simulation: real nodes, simulated time, network and "
+      "disks. The same seed gives the same run."};
+  Arguments arguments;
+  app.add_option("--seed", arguments.seed, "The first seed");
+  app.add_option("--count", arguments.count, "How many seeds, one after the other");
+  app.add_option("--profile", arguments.profile, "Which faults")
+      ->check(CLI::IsMember({"lite", "swarm"}));
+  app.add_flag("--once", arguments.once, "Do not run each seed twice to compare the runs");
+  app.add_flag("--verbose", arguments.verbose, "Say what happens");
+  CLI11_PARSE(app, argc, argv);
+  spdlog::set_level(arguments.verbose ? spdlog::level::info : spdlog::level::off);
+  const auto begin = std::chrono::steady_clock::now();
+  uint64_t failed = 0;
+  for (uint64_t i = 0; i < arguments.count; ++i) {
+    if (!check_seed(arguments, arguments.seed + i)) ++failed;
+  }
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  std::printf("%lu seeds of %s, %lu failed, %.1f s, %.0f seeds a minute\n", arguments.count,
+              arguments.profile.c_str(), failed, took.count(),
+              60 * static_cast<double>(arguments.count) / took.count());
+  return failed == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace ballast::sim
+
+int main(int argc, char** argv) { return ballast::sim::run(argc, argv); }

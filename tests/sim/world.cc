@@ -1,0 +1,348 @@
+#include "tests/sim/world.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <utility>
+
+#include "proto/base/check.h"
+
+namespace ballast::sim {
+namespace {
+
+constexpr uint64_t kMs = 1'000;
+constexpr uint64_t kMillion = 1'000'000;
+constexpr uint64_t kTickUs = 2 * kMs;       // how exact the nodes' timers are
+constexpr uint64_t kCalmUs = 20'000 * kMs;  // how long healing may take
+constexpr size_t kReported = 5;
+
+}  // namespace
+
+World::World(std::string directory, uint64_t seed, const Faults& faults, bool verbose)
+    : directory_(std::move(directory)),
+      faults_(faults),
+      verbose_(verbose),
+      chance_(seed),
+      chance_network_(fork()),
+      chance_faults_(fork()) {
+  for (uint64_t id = 1; id <= faults_.nodes; ++id) founders_.voters.push_back(NodeId(id));
+  for (NodeId id : founders_.voters) {
+    nodes_.push_back(std::make_unique<SimNode>(
+        id, fmt::format("{}/{}", directory_, id), scheduler_, fork(),
+        SimNode::Hooks{[this](Frame frame) { transmit(std::move(frame)); },
+                       [this, id](const std::string& why) {
+                         say(fmt::format("node {}: {}", id, why));
+                         scheduler_.after(0, [this, id] { crash_node(id, true); });
+                       },
+                       [this, id] { after_run(node(id)); }}));
+    const uint64_t off = chance_faults_.below(faults_.clock_ppm + 1);
+    const uint64_t rate = chance_faults_.below(2) == 0 ? kMillion - off : kMillion + off;
+    nodes_.back()->set_clock(rate, static_cast<int64_t>(chance_faults_.below(10'000)) - 5'000);
+    DiskFaults& disk = nodes_.back()->disk().faults;
+    disk.write_us_max = faults_.write_us_max;
+    disk.stall_ppm = faults_.stall_ppm;
+    disk.stall_us_max = faults_.stall_us_max;
+    disk.error_ppm = faults_.error_ppm;
+  }
+  for (uint64_t i = 1; i <= faults_.clients; ++i)
+    clients_.push_back(std::make_unique<Client>(*this, i, fork()));
+}
+
+World::~World() {
+  clients_.clear();
+  nodes_.clear();
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_, ignored);
+}
+
+void World::wrong(std::string what) {
+  if (wrong_.size() < kReported)
+    wrong_.push_back(fmt::format("at {} us: {}", scheduler_.now_us(), std::move(what)));
+}
+
+void World::say(const std::string& what) {
+  if (verbose_) std::fprintf(stderr, "%8lu us  %s\n", scheduler_.now_us(), what.c_str());
+}
+
+// FNV-1a over everything that can be seen from outside.
+void World::mix(uint64_t value) {
+  for (int i = 0; i < 8; ++i, value >>= 8) hash_ = (hash_ ^ (value & 0xFF)) * 1099511628211u;
+}
+
+// ---- nodes ------------------------------------------------------------------------------------
+
+void World::start_node(NodeId id) {
+  SimNode& one = node(id);
+  if (one.running()) return;
+  server::NodeOptions options{.configuration = founders_, .cache_bytes = 256 << 10};
+  options.raft.seed = ++starts_ * 7919 + chance_faults_.below(1'000'000);
+  const std::string refused = one.start(options);
+  say(fmt::format("node {} starts: {}", id, refused.empty() ? "ok" : refused));
+  mix(id.value() * 31 + refused.size());
+  if (!refused.empty()) {
+    ++counts_.refused_disks;
+    wrong(fmt::format("node {} can't start: {}", id, refused));
+    return;
+  }
+  invariants_.forget(id, one.node().log().hard_state());
+  one.run();
+}
+
+void World::crash_node(NodeId id, bool restart) {
+  SimNode& one = node(id);
+  if (!one.running()) return;
+  say(fmt::format("node {} crashes", id));
+  ++counts_.crashes;
+  mix(id.value() + 0xC0FFEE);
+  one.crash();
+  // The others may learn of it by their connections, sooner or later, or not at all.
+  for (const auto& other : nodes_) {
+    if (other->id() == id || chance_network_.below(3) == 0) continue;
+    scheduler_.after(chance_network_.below(20 * kMs),
+                     [this, id, to = other->id()] { node(to).peer_lost(id); });
+  }
+  if (!restart) return;
+  const uint64_t us = 1 + chance_faults_.below(2 * faults_.restart_ms * kMs);
+  scheduler_.after(us, [this, id] { start_node(id); });
+}
+
+// ---- network ----------------------------------------------------------------------------------
+
+void World::transmit(Frame frame) {
+  ++counts_.frames;
+  mix(scheduler_.now_us() ^ (frame.from.value() << 40) ^ (frame.to.value() << 48));
+  mix(frame.message.size() + (frame.payload.size() << 20));
+  if (frame.to.value() == 0 || frame.to.value() > nodes_.size()) return;
+  const bool lost = !calm_ && chance_network_.below(kMillion) < faults_.loss_ppm;
+  if (lost || cut(frame.from, frame.to)) {
+    ++counts_.lost;
+    return;
+  }
+  if (!calm_ && chance_network_.below(kMillion) < faults_.duplicate_ppm) deliver_later(frame);
+  deliver_later(frame);
+}
+
+void World::deliver_later(const Frame& sent) {
+  Frame frame = sent;
+  uint64_t us = faults_.delay_us_min + chance_network_.below(faults_.delay_us_spread + 1);
+  if (!calm_ && chance_network_.below(kMillion) < faults_.slow_ppm)
+    us += chance_network_.below(faults_.slow_us_max + 1);
+  if (!calm_ && chance_network_.below(kMillion) < faults_.corrupt_ppm)
+    frame.message[chance_network_.below(frame.message.size())] ^= 4;
+  scheduler_.after(us, [this, frame = std::move(frame)]() mutable {
+    SimNode& to = node(frame.to);
+    if (to.running() && to.paused()) {  // it waits in the socket
+      scheduler_.after(50 * kMs,
+                       [this, frame = std::move(frame)]() mutable { deliver_later(frame); });
+      return;
+    }
+    to.receive(std::move(frame));
+  });
+}
+
+// ---- faults -----------------------------------------------------------------------------------
+
+void World::plan(uint64_t mean_ms, void (World::*happen)()) {
+  if (mean_ms == 0) return;
+  scheduler_.after(1 + chance_faults_.below(2 * mean_ms * kMs), [this, mean_ms, happen] {
+    if (calm_) return;
+    (this->*happen)();
+    plan(mean_ms, happen);
+  });
+}
+
+void World::crash_one() { crash_node(NodeId(1 + chance_faults_.below(nodes_.size())), true); }
+
+void World::pause_one() {
+  SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
+  if (!one.reachable()) return;
+  ++counts_.pauses;
+  say(fmt::format("node {} pauses", one.id()));
+  one.set_paused(true);
+  scheduler_.after(chance_faults_.below(2 * faults_.pause_length_ms * kMs),
+                   [&one] { one.set_paused(false); });
+}
+
+void World::partition() {
+  ++counts_.partitions;
+  cut_.clear();
+  // Each node stands on one side; a cut goes both ways or one way.
+  const bool one_way = chance_faults_.below(3) == 0;
+  std::vector<bool> side;
+  for (size_t i = 0; i < nodes_.size(); ++i) side.push_back(chance_faults_.below(2) == 0);
+  if (chance_faults_.below(3) == 0) {  // one alone
+    side.assign(side.size(), false);
+    side[chance_faults_.below(side.size())] = true;
+  }
+  for (size_t a = 0; a < side.size(); ++a) {
+    for (size_t b = 0; b < side.size(); ++b) {
+      if (side[a] && !side[b]) {
+        cut_.insert({NodeId(a + 1), NodeId(b + 1)});
+        if (!one_way) cut_.insert({NodeId(b + 1), NodeId(a + 1)});
+      }
+    }
+  }
+  say(fmt::format("partition with {} cuts", cut_.size()));
+  scheduler_.after(chance_faults_.below(2 * faults_.partition_heal_ms * kMs),
+                   [this] { cut_.clear(); });
+}
+
+void World::transfer() {
+  for (const auto& one : nodes_) {
+    if (!one->reachable() || one->node().core().role() != raft::Role::kLeader) continue;
+    const NodeId to(chance_faults_.below(nodes_.size() + 1));
+    asio::co_spawn(
+        one->io(),
+        [&node = one->node(), to]() -> asio::awaitable<void> {
+          static_cast<void>(
+              co_await node.transfer_leadership(to, Clock::now() + std::chrono::seconds(2)));
+        },
+        asio::detached);
+    one->run();
+  }
+}
+
+void World::flush_one() { nodes_[chance_faults_.below(nodes_.size())]->rows().flush(); }
+
+// ---- what must hold at every moment -----------------------------------------------------------
+
+void World::after_run(SimNode& one) {
+  const raft::Core& core = one.node().core();
+  std::vector<const raft::Core*> running;
+  for (const auto& other : nodes_) {
+    if (other->running()) running.push_back(&other->node().core());
+  }
+  for (std::string& broken : invariants_.observe(core, running)) wrong(std::move(broken));
+  check_bounds(core.view());
+  check_state(one);
+}
+
+void World::check_bounds(const raft::View& view) {
+  for (const raft::PeerView& peer : view.peers) {
+    if (peer.inflight_entries > limits::kInflightEntriesMax ||
+        peer.inflight_bytes > limits::kInflightBytesMax)
+      wrong(fmt::format("leader {}: too much in flight to {}", view.id, peer.id));
+  }
+  if (view.uncommitted_bytes > limits::kUncommittedBytesMax)
+    wrong(fmt::format("leader {} holds {} uncommitted bytes", view.id, view.uncommitted_bytes));
+}
+
+// Equal applied index, equal rows.
+void World::check_state(SimNode& one) {
+  const uint64_t applied = one.node().state().applied().index.value();
+  uint64_t& observed = replicas_[one.id()].observed_applied;
+  if (applied == observed) return;
+  observed = applied;
+  mix(applied * 1'000'003 + one.id().value());
+  const auto digest = one.node().state().state_digest();
+  if (!digest) return wrong(fmt::format("node {}: {}", one.id(), digest.error().message));
+  const auto [known, fresh] = digests_.try_emplace(applied, digest->digest());
+  if (known->second != digest->digest())
+    wrong(fmt::format("node {} has other rows than another node at index {}", one.id(), applied));
+}
+
+// The promise itself: at a sync ack, the disks of a majority hold header and payload.
+void World::check_durable_majority(SimNode& one, Index index, Term term, bool everywhere) {
+  const raft::View view = one.node().core().view();
+  const size_t at = index.value() - 1;
+  const auto holds = [&](NodeId id) {
+    const auto& durable = node(id).disk().durable();
+    return at < durable.size() && durable[at].meta.term == term && durable[at].whole;
+  };
+  bool enough = raft::has_majority(view.configuration, holds);
+  if (everywhere) enough = std::ranges::all_of(view.configuration.all_voters(), holds);
+  if (!enough)
+    wrong(fmt::format("node {} acknowledged entry {} of term {} ({}), and too few disks hold it",
+                      one.id(), index, term, everywhere ? "sync_all" : "sync"));
+}
+
+void World::on_ack(SimNode& one, const server::Node::Written& written) {
+  ++counts_.acks;
+  const Index index(written.token.index());
+  const Term term(written.token.term());
+  mix(index.value() * 257 + term.value());
+  check_durable_majority(one, index, term, written.reached == pb::ACK_SYNC_ALL);
+  history_.acks.push_back({index, term, scheduler_.now_us()});
+}
+
+void World::check_block(SimNode& one, const std::string& digest) {
+  const auto block = one.node().state().block(*Digest::from_raw(digest));
+  if (!block)
+    wrong(fmt::format("node {} shows a key whose block it can't read: {}", one.id(),
+                      block.error().message));
+  else if (std::string(sha256(block->bytes.span()).text()) != digest)
+    wrong(fmt::format("node {} shows a key whose block is another one", one.id()));
+}
+
+bool World::wants_more_requests() {
+  if (calm_ || requests_ >= faults_.requests) return false;
+  ++requests_;
+  return true;
+}
+
+// ---- the run ------------------------------------------------------------------------------------
+
+// Lets time pass: whatever is due happens, and the nodes look at their timers now and then.
+void World::pass(uint64_t until_us) {
+  while (scheduler_.now_us() < until_us && wrong_.empty()) {
+    const uint64_t next = std::min(until_us, scheduler_.now_us() / kTickUs * kTickUs + kTickUs);
+    while (scheduler_.run_next(next)) {
+    }
+    for (const auto& one : nodes_) one->run();
+  }
+}
+
+std::vector<std::string> World::run() {
+  for (NodeId id : founders_.voters) start_node(id);
+  for (const auto& client : clients_)
+    scheduler_.after(chance_faults_.below(500 * kMs), [&client = *client] { client.start(); });
+  plan(faults_.crash_ms, &World::crash_one);
+  plan(faults_.pause_ms, &World::pause_one);
+  plan(faults_.partition_ms, &World::partition);
+  plan(faults_.transfer_ms, &World::transfer);
+  plan(faults_.flush_ms, &World::flush_one);
+  pass(faults_.storm_ms * kMs);
+  if (wrong_.empty()) calm_down();
+  if (wrong_.empty()) check_end();
+  return wrong_;
+}
+
+// The faults end. Everyone comes back, and the cluster must converge.
+void World::calm_down() {
+  calm_ = true;
+  cut_.clear();
+  say("calm");
+  for (const auto& one : nodes_) {
+    one->disk().faults = {};
+    one->set_paused(false);
+    if (!one->running()) start_node(one->id());
+  }
+  const uint64_t end = scheduler_.now_us() + kCalmUs;
+  while (wrong_.empty() && !converged()) {
+    if (scheduler_.now_us() >= end) return wrong("the cluster does not converge");
+    pass(scheduler_.now_us() + 100 * kMs);
+  }
+}
+
+bool World::converged() {
+  if (!std::ranges::all_of(clients_, [](const auto& client) { return client->idle(); }))
+    return false;
+  const Index last = nodes_.front()->running() ? nodes_.front()->node().core().last() : Index();
+  return std::ranges::all_of(nodes_, [&](const auto& one) {
+    return one->running() && one->node().core().last() == last &&
+           one->node().state().applied().index == last && one->node().core().leader();
+  });
+}
+
+void World::check_end() {
+  const storage::LogStore& log = nodes_.front()->node().log();
+  counts_.entries = log.last().value();
+  counts_.reads = history_.reads.size();
+  counts_.writes = history_.writes.size();
+  auto read = log.prepare_read(Index(1), log.last());
+  auto entries = read ? (*read)->run() : std::unexpected(read.error());
+  if (!entries) return wrong(fmt::format("the log can't be read: {}", entries.error().message));
+  for (std::string& broken : history_.check(*entries)) wrong(std::move(broken));
+}
+
+}  // namespace ballast::sim

@@ -1,0 +1,108 @@
+// A cluster in one thread: nodes, network, clients and faults, all from one seed.
+//
+// First a storm, in which everything that the faults name goes wrong; then the faults end, everyone
+// comes back, and the cluster must converge and have kept every promise. The same seed gives the
+// same run: hash() says so.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "server/raft/invariants.h"
+#include "tests/sim/client.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/history.h"
+#include "tests/sim/node.h"
+#include "tests/sim/scheduler.h"
+
+namespace ballast::sim {
+
+// What a run did, to see that the faults really happened.
+struct Counts {
+  uint64_t frames = 0, lost = 0, crashes = 0, refused_disks = 0, pauses = 0, partitions = 0;
+  uint64_t rot = 0, wipes = 0, changes = 0, acks = 0, reads = 0, writes = 0, entries = 0;
+};
+
+class World {
+ public:
+  // `directory` is the run's own; it is removed at the end.
+  World(std::string directory, uint64_t seed, const Faults& faults, bool verbose);
+  ~World();
+
+  // Returns what went wrong, nothing if all was well.
+  std::vector<std::string> run();
+  uint64_t hash() const { return hash_; }
+  const Counts& counts() const { return counts_; }
+
+  // ---- for the clients ----
+  Scheduler& scheduler() { return scheduler_; }
+  History& history() { return history_; }
+  SimNode& node(NodeId id) { return *nodes_[id.value() - 1]; }
+  uint64_t nodes() const { return nodes_.size(); }
+  bool wants_more_requests();
+  uint64_t client_delay_us() { return 50 + chance_network_.below(2'000); }
+  // A node acknowledges a write, at this moment.
+  void on_ack(SimNode& node, const server::Node::Written& written);
+  // A node shows a key whose block has this digest.
+  void check_block(SimNode& node, const std::string& digest);
+
+ private:
+  struct Replica {
+    uint64_t observed_applied = 0;
+  };
+
+  void start_node(NodeId id);
+  void crash_node(NodeId id, bool restart);
+  void transmit(Frame frame);
+  void deliver_later(const Frame& frame);
+  bool cut(NodeId from, NodeId to) const { return cut_.contains({from, to}); }
+  void after_run(SimNode& node);
+  void check_durable_majority(SimNode& node, Index index, Term term, bool everywhere);
+  void check_state(SimNode& node);
+  void check_bounds(const raft::View& view);
+
+  // Faults: each plans its next occurrence.
+  void plan(uint64_t mean_ms, void (World::*happen)());
+  void crash_one();
+  void pause_one();
+  void partition();
+  void transfer();
+  void flush_one();
+
+  void pass(uint64_t until_us);
+  void calm_down();
+  bool converged();
+  void check_end();
+  void wrong(std::string what);
+  void mix(uint64_t value);
+  void say(const std::string& what);
+  raft::Prng fork() { return raft::Prng(chance_.next()); }
+
+  const std::string directory_;
+  const Faults faults_;
+  const bool verbose_;
+  raft::Prng chance_;
+  raft::Prng chance_network_;
+  raft::Prng chance_faults_;
+  Scheduler scheduler_;
+  raft::Configuration founders_;
+  std::vector<std::unique_ptr<SimNode>> nodes_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::set<std::pair<NodeId, NodeId>> cut_;
+  raft::GroupInvariants invariants_;
+  std::map<uint64_t, std::string> digests_;  // of the state, by applied index
+  std::map<NodeId, Replica> replicas_;
+  History history_;
+  Counts counts_;
+  uint64_t requests_ = 0;
+  uint64_t starts_ = 0;
+  bool calm_ = false;
+  uint64_t hash_ = 14695981039346656037u;
+  std::vector<std::string> wrong_;
+};
+
+}  // namespace ballast::sim

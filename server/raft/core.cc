@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "proto/base/check.h"
+#include "proto/base/planted.h"
 #include "server/raft/impl.h"
 
 namespace ballast::raft {
@@ -61,7 +62,8 @@ void Core::Impl::send(NodeId to, decltype(Message::body) body, uint64_t also) {
 }
 
 void Core::Impl::send_with_term(NodeId to, Term with, decltype(Message::body) body, uint64_t also) {
-  const uint64_t ticket = std::max(also, hard_dirty ? next_ticket : hard_ticket);
+  uint64_t ticket = std::max(also, hard_dirty ? next_ticket : hard_ticket);
+  if (BALLAST_PLANTED(kVoteNotDurable) && std::holds_alternative<VoteReply>(body)) ticket = 0;
   Message message{options.id, to, with, std::move(body)};
   if (ticket <= completed) {
     outgoing.push_back(std::move(message));

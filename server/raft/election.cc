@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "proto/base/check.h"
+#include "proto/base/planted.h"
 #include "server/raft/impl.h"
 
 namespace ballast::raft {
@@ -116,6 +117,7 @@ void Core::Impl::answer_older_term(const Message& message) {
 void Core::Impl::become_follower(Term new_term, NodeId new_leader) {
   refuse_reads();
   if (new_term > hard.term) set_term_and_vote(new_term, NodeId());
+  if (BALLAST_PLANTED(kVoteClearedInTerm) && role == Role::kCandidate) hard.vote = NodeId();
   role = Role::kFollower;
   leader = new_leader;
   votes.clear();
@@ -143,6 +145,7 @@ void Core::Impl::campaign_pre_vote() {
     reset_election_timer();
     return;
   }
+  if (BALLAST_PLANTED(kNoPreVote)) return campaign(false);
   become_follower(hard.term, NodeId());
   role = Role::kPreCandidate;
   for (NodeId node : configuration().all_voters()) {
@@ -180,7 +183,7 @@ void Core::Impl::campaign(bool transfer) {
 
 void Core::Impl::handle(const Message& message, const VoteRequest& request) {
   const bool up_to_date =  // thesis section 3.6.1
-      request.last_term > log.last_term() ||
+      BALLAST_PLANTED(kNoUpToDateCheck) || request.last_term > log.last_term() ||
       (request.last_term == log.last_term() && request.last_index >= log.last());
   const bool free = hard.vote == message.from || (hard.vote == NodeId() && leader == NodeId()) ||
                     (request.pre_vote && message.term > hard.term);

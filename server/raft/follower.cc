@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "proto/base/check.h"
+#include "proto/base/planted.h"
 #include "server/raft/impl.h"
 
 namespace ballast::raft {
@@ -39,7 +40,7 @@ void Core::Impl::handle(const Message& message, const Append& append) {
   commit_to(std::min(append.commit, covered));
   // Said when everything up to there is durable, also if these entries came earlier.
   send(message.from, AppendReply{.rejected = false, .index = covered},
-       log.ticket_of(covered, next_ticket));
+       BALLAST_PLANTED(kAckBeforeDurable) ? 0 : log.ticket_of(covered, next_ticket));
 }
 
 // Entries that are there already stay, and so does what follows them: an Append that is late or
@@ -64,6 +65,9 @@ void Core::Impl::append_received(const Append& append, Term leader_term) {
                     entry.index);
       configurations.append(entry.index, given->configuration);
     }
+  }
+  if (BALLAST_PLANTED(kStaleAppendTruncates) && commit <= expected && expected < log.last()) {
+    log.truncate_behind(expected);
   }
 }
 

@@ -138,6 +138,12 @@ Violations GroupInvariants::observe(const Core& changed, std::span<const Core* c
   if (const auto found = before_.find(view.id); found != before_.end()) {
     const View& before = found->second;
     add(check_progress(before, view));
+    const bool led = before.role == Role::kLeader && view.role == Role::kLeader;
+    expect(out,
+           !led || before.term != view.term || before.commit == view.commit ||
+               changed.term_at(view.commit) == view.term,
+           "leader {} committed {} of term {} in term {}", view.id, view.commit,
+           changed.term_at(view.commit), view.term);
     log_changed = before.last != view.last || before.stable != view.stable ||
                   before.term != view.term || before.commit != view.commit;
   }

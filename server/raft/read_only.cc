@@ -2,10 +2,12 @@
 
 #include <utility>
 
+#include "proto/base/planted.h"
+
 namespace ballast::raft {
 
 void ReadOnly::start_round(Index commit) {
-  ++round_;
+  if (!BALLAST_PLANTED(kReadRoundReused) || round_ == 0) ++round_;
   rounds_.push_back({round_, commit, std::exchange(waiting_, {})});
 }
 

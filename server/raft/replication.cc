@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proto/base/check.h"
+#include "proto/base/planted.h"
 #include "server/raft/impl.h"
 
 namespace ballast::raft {
@@ -126,7 +127,7 @@ std::vector<EntryMeta> Core::Impl::entries_for(const Progress& peer) const {
 void Core::Impl::send_heartbeat(Progress& peer) {
   // Not beyond match: what lies behind it may differ at the follower (thesis figure 3.1, commit =
   // min(leaderCommit, last new entry), and a heartbeat has no new entry).
-  const Index known = std::min(peer.match(), commit);
+  const Index known = BALLAST_PLANTED(kCommitBeyondMatch) ? commit : std::min(peer.match(), commit);
   peer.commit_sent = std::max(peer.commit_sent, known);
   send(peer.id(), Heartbeat{known, reads.round()});
 }
@@ -161,13 +162,17 @@ void Core::Impl::handle(const Message& message, const HeartbeatReply& reply) {
 
 void Core::Impl::advance_commit() {
   const Index reached(majority_reached(configuration(), [this](NodeId node) -> uint64_t {
-    if (node == options.id) return log.stable().value();
+    if (node == options.id) {
+      return (BALLAST_PLANTED(kOwnMatchBeforeDurable) ? log.last() : log.stable()).value();
+    }
     const Progress* peer = find_peer(node);
     return peer == nullptr ? 0 : peer->match().value();
   }));
   // Thesis figure 3.7 (figure 8 of the paper): an entry of an older term may be on a majority and
   // still be overwritten, so it is committed with the first entry of this term, never by count.
-  if (reached <= commit || log.term_at(reached) != hard.term) return;
+  const bool of_own_term =
+      log.term_at(reached) == hard.term || BALLAST_PLANTED(kCommitOfOlderTermByCount);
+  if (reached <= commit || !of_own_term) return;
   commit_to(reached);
   leave_if_removed();
 }

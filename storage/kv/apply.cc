@@ -5,6 +5,7 @@
 
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
+#include "proto/base/planted.h"
 #include "storage/kv/row_keys.h"
 
 namespace ballast::storage {
@@ -75,7 +76,8 @@ void store_session(ApplyContext& context, const pb::CommitEntry& commit,
 }
 
 Result<pb::ApplyResult> apply_commit(ApplyContext& context, const pb::CommitEntry& commit) {
-  if (commit.session().empty()) return apply_or_refuse(context, commit);
+  if (commit.session().empty() || BALLAST_PLANTED(kSessionNotConsulted))
+    return apply_or_refuse(context, commit);
   if (commit.session().size() != kSessionBytes)
     return refusal(context, {Errc::kInvalidArgument, "a session id must have 16 bytes"});
   BALLAST_TRY(auto session, context.rows.row<pb::SessionRow>(session_key(commit.session())));

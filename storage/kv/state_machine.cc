@@ -6,6 +6,7 @@
 
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
+#include "proto/base/planted.h"
 #include "storage/kv/row_keys.h"
 #include "storage/kv/state_impl.h"
 
@@ -98,6 +99,11 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Entry> 
   position.time_ms = context.time_ms;
   position.blocks = context.totals.blocks;
   position.block_bytes = context.totals.block_bytes;
+  if (BALLAST_PLANTED(kAppliedBeforeData)) {
+    const std::string key = kind_key(RowKind::kApplied);
+    const std::string value = applied_row(position).SerializeAsString();
+    BALLAST_TRY_STATUS(impl_->store->write(std::vector<RowChange>{{key, value}}));
+  }
   rows.put_row(kind_key(RowKind::kApplied), applied_row(position));
   if (context.totals.sessions != impl_->totals.sessions)
     rows.put(kind_key(RowKind::kSessions), big_endian(context.totals.sessions));

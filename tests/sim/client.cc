@@ -10,7 +10,7 @@ namespace ballast::sim {
 namespace {
 
 constexpr uint64_t kKeys = 5;
-constexpr uint64_t kAttemptUs = 1'500'000;
+constexpr uint64_t kAttemptUs = 700'000;
 constexpr int kTries = 12;
 
 }  // namespace
@@ -175,7 +175,7 @@ void Client::begin_read() {
   SimNode& node = world_.node(NodeId(1 + chance_.below(world_.nodes())));
   world_.scheduler().after(world_.client_delay_us(), [this, attempt, &node, read] {
     if (attempt != attempt_ || !node.reachable()) return;
-    asio::co_spawn(node.io(), read_at(node, read), asio::detached);
+    asio::co_spawn(node.io(), read_at(node, read, attempt), asio::detached);
     node.run();
   });
   world_.scheduler().after(kAttemptUs, [this, attempt] {
@@ -183,8 +183,15 @@ void Client::begin_read() {
   });
 }
 
-asio::awaitable<void> Client::read_at(SimNode& node, ReadRecord read) {
-  const uint64_t attempt = attempt_;
+void Client::probe(SimNode& node) {
+  if (!node.reachable()) return;
+  ReadRecord read{.key = fmt::format("key{}", chance_.below(kKeys)),
+                  .invoked_us = world_.scheduler().now_us()};
+  asio::co_spawn(node.io(), read_at(node, std::move(read), 0), asio::detached);
+  node.run();
+}
+
+asio::awaitable<void> Client::read_at(SimNode& node, ReadRecord read, uint64_t attempt) {
   const uint64_t life = node.life();
   const Status ready = co_await node.node().linearize(Clock::now() + std::chrono::seconds(1));
   if (node.life() != life) co_return;

@@ -24,6 +24,8 @@ class Client {
   void start();
   // No request is under way any more.
   bool idle() const { return !busy_; }
+  // One read at this node, now, whatever else is under way.
+  void probe(SimNode& node);
 
  private:
   struct Operation {
@@ -47,7 +49,7 @@ class Client {
   NodeId pick_node();
   std::vector<server::Node::Draft> drafts() const;
   asio::awaitable<void> write_at(SimNode& node, uint64_t attempt);
-  asio::awaitable<void> read_at(SimNode& node, ReadRecord read);
+  asio::awaitable<void> read_at(SimNode& node, ReadRecord read, uint64_t attempt);
 
   World& world_;
   raft::Prng chance_;

@@ -10,6 +10,7 @@
 #include "proto/base/check.h"
 #include "proto/base/crc32c.h"
 #include "storage/io/files.h"
+#include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"
 
 namespace ballast::sim {
@@ -94,6 +95,7 @@ void SimDisk::start(Write write) {
   if (hits(faults.stall_ppm)) us += chance_.below(faults.stall_us_max + 1);
   const bool fails = hits(faults.error_ppm);
   in_flight_.push_back(std::move(write));
+  if (on_write) on_write(us);
   scheduler_.after(us, [this, at = std::prev(in_flight_.end()), life = life_, fails] {
     if (life != life_) return;  // the node crashed meanwhile
     if (fails) return on_error();
@@ -119,7 +121,13 @@ void SimDisk::land(const Write& write) {
 
 // Follows what the bytes say, as recovery would: a record replaces everything from its index on.
 void SimDisk::note(const Write& write) {
-  if (!write.path.ends_with(".log")) return;
+  if (write.path.ends_with(storage::kHardStateName)) {
+    const auto record = storage::parse_hard_state(write.bytes);
+    BALLAST_CHECK(record.has_value());
+    hard_state_ = record->state;
+    known_serial_ = std::max(known_serial_, record->durable_serial);
+    return;
+  }
   std::span<const std::byte> left(write.bytes);
   uint64_t at = write.offset;
   if (at == 0) {
@@ -137,7 +145,8 @@ void SimDisk::note(const Write& write) {
     BALLAST_CHECK(durable_.size() == entry.index.value() - 1, "a gap in the log");
     durable_.push_back({entry, crc32c(storage::record_entry_header(*header, left)),
                         header->payload_crc, crc32c(payload) == header->payload_crc});
-    places_.push_back({write.path, at, bytes});
+    places_.push_back({header->serial, write.path, at, bytes});
+    known_serial_ = std::max(known_serial_, header->batch);
     left = left.subspan(bytes);
     at += bytes;
   }
@@ -163,13 +172,21 @@ void SimDisk::wipe() {
   completed_.clear();
   durable_.clear();
   places_.clear();
+  hard_state_ = {};
+  known_serial_ = 0;
   std::filesystem::remove_all(directory_);
   std::filesystem::create_directories(directory_);
 }
 
 bool SimDisk::rot() {
-  if (places_.empty()) return false;
-  const Place& place = places_[chance_.below(places_.size())];
+  const auto known = std::ranges::partition_point(
+      places_, [this](const Place& place) { return place.serial < known_serial_; });
+  const auto candidates = static_cast<uint64_t>(known - places_.begin());
+  if (candidates == 0) return false;
+  // The newest are the ones that a careless recovery would give up.
+  const uint64_t back = chance_.below(2) == 0 ? chance_.below(candidates)
+                                              : chance_.below(std::min<uint64_t>(candidates, 3));
+  const Place& place = places_[candidates - 1 - back];
   auto file = storage::open_file(place.path, O_RDWR);
   MutableBytes sector(kSector);
   const uint64_t at = place.offset + chance_.below(place.bytes / kSector) * kSector;
@@ -180,6 +197,7 @@ bool SimDisk::rot() {
 }
 
 std::string SimDisk::recovered(const storage::LogStore& log) {
+  hard_state_ = log.hard_state();
   const std::vector<EntryMeta> found = log.entries();
   for (size_t i = 0; i < durable_.size(); ++i) {
     if (i >= found.size() || found[i] != durable_[i].meta) {
@@ -192,6 +210,11 @@ std::string SimDisk::recovered(const storage::LogStore& log) {
   size_t same = 0;
   while (same < std::min(durable_.size(), found.size()) && durable_[same].meta == found[same])
     ++same;
+  if (same < found.size()) {
+    auto read = log.prepare_read(Index(same + 1), log.last());
+    const auto entries = read ? (*read)->run() : std::unexpected(read.error());
+    if (!entries) return "recovery kept what can't be read: " + entries.error().message;
+  }
   durable_.resize(same);
   for (size_t i = same; i < found.size(); ++i) durable_.push_back({found[i], 0, 0, true});
   return {};

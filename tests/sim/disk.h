@@ -43,6 +43,8 @@ class SimDisk {
   DiskFaults faults;
   // A write has failed: the node must stop. Called from within an event.
   std::function<void()> on_error;
+  // A write has begun and will take so long. Null: nobody listens.
+  std::function<void(uint64_t us)> on_write;
 
   const std::string& directory() const { return directory_; }
   // The parts of a log over this disk. `on_ready` is called when completions wait. They become
@@ -53,10 +55,13 @@ class SimDisk {
   void crash();
   // A new disk: empty.
   void wipe();
-  // Flips a bit in a record that has landed, from `oldest` on in the order of writing. Returns
-  // false if there is none.
+  // Flips a bit in a record that has landed, and that the disk knows to have landed: of the very
+  // last ones it can't tell rot from a torn tail (docs/formats/log_segment.md). Returns false if
+  // there is none.
   bool rot();
 
+  // Term and vote that a restart would find.
+  const HardState& hard_state() const { return hard_state_; }
   // Of the log as it landed; index 1 first.
   const std::vector<DurableEntry>& durable() const { return durable_; }
   // After a recovery: the log goes on from what it found, which may be more than what was durable
@@ -86,7 +91,10 @@ class SimDisk {
   std::function<void()> on_ready_;
   std::vector<std::pair<storage::IoQueue::Completion, Status>> completed_;
   std::vector<DurableEntry> durable_;
+  HardState hard_state_;
+  uint64_t known_serial_ = 0;  // records before it are known to have landed, by what lies behind
   struct Place {
+    uint64_t serial;
     std::string path;
     uint64_t offset;
     uint64_t bytes;

@@ -14,6 +14,16 @@ Faults lite(raft::Prng& chance) {
   faults.crash_ms = 1'000 + chance.below(3'000);
   faults.transfer_ms = 2'000 + chance.below(4'000);
   faults.clock_ppm = chance.below(50'000);
+  faults.write_us_max = 200 + chance.below(6'000);
+  if (chance.below(2) == 0) {
+    faults.pause_ms = 2'000 + chance.below(4'000);
+    faults.pause_length_ms = 2'500;
+  }
+  if (chance.below(3) == 0) {
+    faults.stall_ppm = chance.below(30'000);
+    faults.stall_us_max = 2'500'000;
+  }
+  if (chance.below(3) == 0) faults.rot_ms = 2'000 + chance.below(3'000);
   return faults;
 }
 

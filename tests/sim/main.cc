@@ -1,5 +1,6 @@
 // ballast_sim: runs the cluster in a simulation, one seed after the other.
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "proto/base/planted.h"
 #include "tests/sim/world.h"
 
 namespace ballast::sim {
@@ -18,7 +20,11 @@ struct Arguments {
   uint64_t count = 1;
   std::string profile = "lite";
   bool once = false;
+  bool first = false;
   bool verbose = false;
+#ifdef BALLAST_PLANTED_BUGS
+  int bug = 0;
+#endif
 };
 
 struct Outcome {
@@ -75,13 +81,25 @@ int run(int argc, char** argv) {
   app.add_option("--profile", arguments.profile, "Which faults")
       ->check(CLI::IsMember({"lite", "swarm"}));
   app.add_flag("--once", arguments.once, "Do not run each seed twice to compare the runs");
+  app.add_flag("--first", arguments.first, "End with the first seed that fails");
   app.add_flag("--verbose", arguments.verbose, "Say what happens");
+#ifdef BALLAST_PLANTED_BUGS
+  app.add_option("--bug", arguments.bug, "Which planted bug (proto/base/planted.h)");
+#endif
   CLI11_PARSE(app, argc, argv);
+#ifdef BALLAST_PLANTED_BUGS
+  planted_bug = static_cast<PlantedBug>(arguments.bug);
+#endif
   spdlog::set_level(arguments.verbose ? spdlog::level::info : spdlog::level::off);
+  // Recovery's buffers come and go: mapped anew each time, their page faults would cost the most.
+  ::mallopt(M_MMAP_THRESHOLD, 64 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 256 << 20);
   const auto begin = std::chrono::steady_clock::now();
   uint64_t failed = 0;
   for (uint64_t i = 0; i < arguments.count; ++i) {
-    if (!check_seed(arguments, arguments.seed + i)) ++failed;
+    if (check_seed(arguments, arguments.seed + i)) continue;
+    ++failed;
+    if (arguments.first) break;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   std::printf("%lu seeds of %s, %lu failed, %.1f s, %.0f seeds a minute\n", arguments.count,

@@ -6,6 +6,8 @@
 namespace ballast::sim {
 namespace {
 
+constexpr uint64_t kBatchesPerFlush = 40;
+
 using storage::RowChange;
 using storage::RowCursor;
 using storage::RowView;
@@ -97,6 +99,7 @@ void MemoryRows::write(std::span<const RowChange> changes) {
       rows_.erase(found);
     }
   }
+  if (chance_.below(kBatchesPerFlush) == 0) flush();  // the memtable is full
 }
 
 void MemoryRows::crash() {

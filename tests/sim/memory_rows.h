@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "server/raft/prng.h"
 #include "storage/kv/row_store.h"
 
 namespace ballast::sim {
@@ -14,6 +15,8 @@ namespace ballast::sim {
 // What one node's disk and memory hold. Outlives the node's crashes.
 class MemoryRows {
  public:
+  explicit MemoryRows(raft::Prng chance) : chance_(chance) {}
+
   using Rows = std::map<std::string, std::string, std::less<>>;
 
   // A store over these rows, until the next crash() or wipe(): one that is used later than that
@@ -38,6 +41,7 @@ class MemoryRows {
 
   void write(std::span<const storage::RowChange> changes);
 
+  raft::Prng chance_;
   Rows rows_;
   std::vector<std::vector<Old>> undo_;  // of each batch that was not flushed
   uint64_t life_ = 0;

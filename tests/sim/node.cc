@@ -26,7 +26,8 @@ SimNode::SimNode(NodeId id, std::string directory, Scheduler& scheduler, raft::P
     : id_(id),
       scheduler_(scheduler),
       hooks_(std::move(hooks)),
-      disk_(std::move(directory), scheduler, chance) {
+      disk_(std::move(directory), scheduler, raft::Prng(chance.next())),
+      rows_(raft::Prng(chance.next())) {
   disk_.on_error = [this] { hooks_.on_fatal("a log write failed"); };
 }
 
@@ -55,10 +56,16 @@ std::string SimNode::start(const server::NodeOptions& given) {
     });
   }));
   if (!log) return log.error().message;
-  if (std::string lost = disk_.recovered(**log); !lost.empty()) return "VIOLATION " + lost;
+  if (std::string lost = disk_.recovered(**log); !lost.empty()) {
+    disk_.crash();
+    return "VIOLATION " + lost;
+  }
   auto state = storage::StateMachine::over(rows_.open());
   BALLAST_CHECK(state.has_value());
-  if ((*state)->applied().index > (*log)->last()) return "VIOLATION applied beyond the log's end";
+  if ((*state)->applied().index > (*log)->last()) {
+    disk_.crash();
+    return "VIOLATION applied beyond the log's end";
+  }
   server::NodeOptions options = given;
   options.raft.id = id_;
   options.on_fatal = [this](const Error& error) { hooks_.on_fatal(error.message); };
@@ -104,12 +111,12 @@ bool SimNode::poll() {
 
 void SimNode::run() {
   if (!reachable()) return;
+  bool did = false;
   {
     const InItsTime time(*this);
-    while (poll()) {
-    }
+    while (poll()) did = true;
   }
-  hooks_.after_run();
+  if (did) hooks_.after_run();
 }
 
 void SimNode::peer_lost(NodeId peer) {
@@ -125,6 +132,7 @@ void SimNode::peer_lost(NodeId peer) {
 
 void SimNode::send(raft::Message message) {
   if (ending_) return;
+  hooks_.on_message(message);
   if (std::holds_alternative<raft::Append>(message.body)) {
     asio::co_spawn(*io_, send_append(std::move(message)), asio::detached);
   } else {

@@ -30,6 +30,8 @@ class SimNode final : public server::PeerSender {
  public:
   struct Hooks {
     std::function<void(Frame)> transmit;
+    // A message leaves the node, in the moment in which it does.
+    std::function<void(const raft::Message&)> on_message;
     // The node can't go on (a disk error, a log that can't be read): it ends after this event.
     std::function<void(const std::string& why)> on_fatal;
     std::function<void()> after_run;

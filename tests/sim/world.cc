@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kMs = 1'000;
 constexpr uint64_t kMillion = 1'000'000;
-constexpr uint64_t kTickUs = 2 * kMs;       // how exact the nodes' timers are
+constexpr uint64_t kTickUs = 5 * kMs;       // how exact the nodes' timers are
 constexpr uint64_t kCalmUs = 20'000 * kMs;  // how long healing may take
 constexpr size_t kReported = 5;
 
@@ -29,12 +29,14 @@ World::World(std::string directory, uint64_t seed, const Faults& faults, bool ve
   for (NodeId id : founders_.voters) {
     nodes_.push_back(std::make_unique<SimNode>(
         id, fmt::format("{}/{}", directory_, id), scheduler_, fork(),
-        SimNode::Hooks{[this](Frame frame) { transmit(std::move(frame)); },
-                       [this, id](const std::string& why) {
-                         say(fmt::format("node {}: {}", id, why));
-                         scheduler_.after(0, [this, id] { crash_node(id, true); });
-                       },
-                       [this, id] { after_run(node(id)); }}));
+        SimNode::Hooks{
+            [this](Frame frame) { transmit(std::move(frame)); },
+            [this, id](const raft::Message& message) { check_promise(node(id), message); },
+            [this, id](const std::string& why) {
+              say(fmt::format("node {}: {}", id, why));
+              scheduler_.after(0, [this, id] { crash_node(id, true); });
+            },
+            [this, id] { after_run(node(id)); }}));
     const uint64_t off = chance_faults_.below(faults_.clock_ppm + 1);
     const uint64_t rate = chance_faults_.below(2) == 0 ? kMillion - off : kMillion + off;
     nodes_.back()->set_clock(rate, static_cast<int64_t>(chance_faults_.below(10'000)) - 5'000);
@@ -43,9 +45,14 @@ World::World(std::string directory, uint64_t seed, const Faults& faults, bool ve
     disk.stall_ppm = faults_.stall_ppm;
     disk.stall_us_max = faults_.stall_us_max;
     disk.error_ppm = faults_.error_ppm;
+    nodes_.back()->disk().on_write = [this, id](uint64_t us) {
+      if (!std::exchange(replicas_[id].doomed, false) || calm_) return;
+      scheduler_.after(chance_faults_.below(us), [this, id] { crash_node(id, true); });
+    };
   }
   for (uint64_t i = 1; i <= faults_.clients; ++i)
     clients_.push_back(std::make_unique<Client>(*this, i, fork()));
+  prober_ = std::make_unique<Client>(*this, 0, fork());
 }
 
 World::~World() {
@@ -81,7 +88,8 @@ void World::start_node(NodeId id) {
   mix(id.value() * 31 + refused.size());
   if (!refused.empty()) {
     ++counts_.refused_disks;
-    wrong(fmt::format("node {} can't start: {}", id, refused));
+    if (!replicas_[id].lost || refused.starts_with("VIOLATION"))
+      wrong(fmt::format("node {} can't start: {}", id, refused));
     return;
   }
   invariants_.forget(id, one.node().log().hard_state());
@@ -151,7 +159,12 @@ void World::plan(uint64_t mean_ms, void (World::*happen)()) {
   });
 }
 
-void World::crash_one() { crash_node(NodeId(1 + chance_faults_.below(nodes_.size())), true); }
+// At any moment, or in the middle of a log write.
+void World::crash_one() {
+  const NodeId id(1 + chance_faults_.below(nodes_.size()));
+  if (chance_faults_.below(2) == 0) return crash_node(id, true);
+  replicas_[id].doomed = true;
+}
 
 void World::pause_one() {
   SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
@@ -159,8 +172,10 @@ void World::pause_one() {
   ++counts_.pauses;
   say(fmt::format("node {} pauses", one.id()));
   one.set_paused(true);
-  scheduler_.after(chance_faults_.below(2 * faults_.pause_length_ms * kMs),
-                   [&one] { one.set_paused(false); });
+  scheduler_.after(chance_faults_.below(2 * faults_.pause_length_ms * kMs), [this, &one] {
+    one.set_paused(false);
+    for (int i = 0; i < 3; ++i) probe(one);
+  });
 }
 
 void World::partition() {
@@ -202,6 +217,18 @@ void World::transfer() {
   }
 }
 
+// One node of a run at most: what it held stays on the others. It finds out when it reads it, and
+// then stays away.
+void World::rot_one() {
+  const bool lost = std::ranges::any_of(replicas_, [](const auto& one) { return one.second.lost; });
+  SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
+  if (lost || !one.disk().rot()) return;
+  ++counts_.rot;
+  say(fmt::format("the disk of node {} rots", one.id()));
+  replicas_[one.id()].lost = true;
+  crash_node(one.id(), true);
+}
+
 void World::flush_one() { nodes_[chance_faults_.below(nodes_.size())]->rows().flush(); }
 
 // ---- what must hold at every moment -----------------------------------------------------------
@@ -215,6 +242,60 @@ void World::after_run(SimNode& one) {
   for (std::string& broken : invariants_.observe(core, running)) wrong(std::move(broken));
   check_bounds(core.view());
   check_state(one);
+  watch_leadership(one);
+}
+
+// What a node says of its disk must be so when it says it.
+void World::check_promise(SimNode& one, const raft::Message& message) {
+  if (const auto* vote = std::get_if<raft::VoteReply>(&message.body)) {
+    const HardState& disk = one.disk().hard_state();
+    if (vote->granted && !vote->pre_vote && disk != HardState{message.term, message.to})
+      wrong(fmt::format("node {} gave its vote of term {} to {} before its disk held it", one.id(),
+                        message.term, message.to));
+  }
+  if (const auto* reply = std::get_if<raft::AppendReply>(&message.body)) {
+    if (!reply->rejected && reply->index.value() > one.disk().durable().size())
+      wrong(fmt::format("node {} acknowledged {} entries, and its disk holds {}", one.id(),
+                        reply->index, one.disk().durable().size()));
+  }
+}
+
+// A new leader, and one that has slept, are asked at once: whoever answers without asking the
+// others answers wrongly now.
+void World::watch_leadership(SimNode& one) {
+  Replica& replica = replicas_[one.id()];
+  const bool leads = one.node().core().role() == raft::Role::kLeader;
+  if (leads && !replica.led) {
+    for (const uint64_t us : {0, 500, 2'000}) scheduler_.after(us, [this, &one] { probe(one); });
+  }
+  replica.led = leads;
+}
+
+void World::probe(SimNode& one) { prober_->probe(one); }
+
+// PreVote (thesis section 9.6): a node that can't reach a majority must not raise the term, or the
+// leader would have to go when it comes back. A message may be on its way for a while.
+void World::check_isolation() {
+  const uint64_t now = scheduler_.now_us();
+  const uint64_t patience = 3 * faults_.slow_us_max + 500 * kMs;
+  for (const auto& one : nodes_) {
+    Replica& replica = replicas_[one->id()];
+    for (NodeId other : founders_.voters) {
+      const bool connected = one->reachable() && node(other).reachable() &&
+                             !cut(one->id(), other) && !cut(other, one->id());
+      // Whoever is not there itself may have its answers waiting.
+      if (connected || !one->reachable()) replica.contact_us[other] = now;
+    }
+    if (!one->running()) continue;
+    const raft::Core& core = one->node().core();
+    const bool heard = raft::has_majority(founders_, [&](NodeId other) {
+      return other == one->id() || now - replica.contact_us[other] <= patience;
+    });
+    if (core.term() > replica.term && core.role() == raft::Role::kCandidate && !heard)
+      wrong(fmt::format("node {} reached no majority for {} us and raised the term to {}",
+                        one->id(), patience, core.term()));
+    replica.term = core.term();
+  }
 }
 
 void World::check_bounds(const raft::View& view) {
@@ -289,6 +370,7 @@ void World::pass(uint64_t until_us) {
     while (scheduler_.run_next(next)) {
     }
     for (const auto& one : nodes_) one->run();
+    check_isolation();
   }
 }
 
@@ -301,6 +383,7 @@ std::vector<std::string> World::run() {
   plan(faults_.partition_ms, &World::partition);
   plan(faults_.transfer_ms, &World::transfer);
   plan(faults_.flush_ms, &World::flush_one);
+  plan(faults_.rot_ms, &World::rot_one);
   pass(faults_.storm_ms * kMs);
   if (wrong_.empty()) calm_down();
   if (wrong_.empty()) check_end();
@@ -327,15 +410,21 @@ void World::calm_down() {
 bool World::converged() {
   if (!std::ranges::all_of(clients_, [](const auto& client) { return client->idle(); }))
     return false;
-  const Index last = nodes_.front()->running() ? nodes_.front()->node().core().last() : Index();
+  Index last;
+  for (const auto& one : nodes_) {
+    if (one->running()) last = std::max(last, one->node().core().last());
+  }
   return std::ranges::all_of(nodes_, [&](const auto& one) {
-    return one->running() && one->node().core().last() == last &&
-           one->node().state().applied().index == last && one->node().core().leader();
+    if (!one->running()) return replicas_[one->id()].lost;
+    return one->node().core().last() == last && one->node().state().applied().index == last &&
+           one->node().core().leader();
   });
 }
 
 void World::check_end() {
-  const storage::LogStore& log = nodes_.front()->node().log();
+  const auto whole = std::ranges::find_if(
+      nodes_, [this](const auto& one) { return one->running() && !replicas_[one->id()].lost; });
+  const storage::LogStore& log = (*whole)->node().log();
   counts_.entries = log.last().value();
   counts_.reads = history_.reads.size();
   counts_.writes = history_.writes.size();

@@ -49,10 +49,17 @@ class World {
   void on_ack(SimNode& node, const server::Node::Written& written);
   // A node shows a key whose block has this digest.
   void check_block(SimNode& node, const std::string& digest);
+  // Reads a key at this node, now: at the moments at which a careless node answers wrongly.
+  void probe(SimNode& node);
 
  private:
   struct Replica {
     uint64_t observed_applied = 0;
+    bool led = false;
+    Term term;
+    std::map<NodeId, uint64_t> contact_us;  // when it could last speak with each of the others
+    bool doomed = false;                    // crashes in the middle of its next log write
+    bool lost = false;                      // its disk is damaged: it stays away
   };
 
   void start_node(NodeId id);
@@ -64,6 +71,9 @@ class World {
   void check_durable_majority(SimNode& node, Index index, Term term, bool everywhere);
   void check_state(SimNode& node);
   void check_bounds(const raft::View& view);
+  void check_promise(SimNode& node, const raft::Message& message);
+  void check_isolation();
+  void watch_leadership(SimNode& node);
 
   // Faults: each plans its next occurrence.
   void plan(uint64_t mean_ms, void (World::*happen)());
@@ -72,6 +82,7 @@ class World {
   void partition();
   void transfer();
   void flush_one();
+  void rot_one();
 
   void pass(uint64_t until_us);
   void calm_down();
@@ -92,6 +103,7 @@ class World {
   raft::Configuration founders_;
   std::vector<std::unique_ptr<SimNode>> nodes_;
   std::vector<std::unique_ptr<Client>> clients_;
+  std::unique_ptr<Client> prober_;
   std::set<std::pair<NodeId, NodeId>> cut_;
   raft::GroupInvariants invariants_;
   std::map<uint64_t, std::string> digests_;  // of the state, by applied index

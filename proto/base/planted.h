@@ -16,7 +16,6 @@ enum class PlantedBug : int {
   kCommitOfOlderTermByCount,  // an older term's entry is committed because a majority holds it
   kNoUpToDateCheck,           // a vote goes to a candidate whose log is behind
   kStaleAppendTruncates,      // an append that comes late cuts off what follows it
-  kStorageDoneAba,            // a completed write counts for a log that was overwritten since
   kReadBeforeFirstCommit,     // a leader serves reads before it has committed in its term
   kReadRoundReused,           // an answer to an old round confirms a younger one
   kReadWithoutQuorum,         // a leader serves reads without asking anybody
@@ -27,8 +26,6 @@ enum class PlantedBug : int {
   kRotIsTornTail,             // recovery takes rot for a torn tail and forgets what it said
   kAckAllOfMajority,          // sync_all is acknowledged by a majority
   kNoPreVote,                 // whoever times out raises the term at once
-  kConfigurationAtCommit,     // a configuration is in force only when it is committed
-  kChangeBeforeFirstCommit,   // a configuration changes before the first commit of the term
 };
 
 #ifdef BALLAST_PLANTED_BUGS

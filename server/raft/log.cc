@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "proto/base/check.h"
-#include "proto/base/planted.h"
 
 namespace ballast::raft {
 namespace {
@@ -68,7 +67,6 @@ void Log::truncate_behind(Index keep) {
   // 2. a leader of term 3 overwrites 6..8; the new ones are submitted with ticket 2;
   // 3. ticket 1 completes. The disk holds 5..8 of term 2. Were stable() now 8, this node would
   //    acknowledge entries of term 3 that a crash would lose. Only 5 may count.
-  if (BALLAST_PLANTED(kStorageDoneAba)) return;
   for (Write& write : writes_) write.last = std::min(write.last, keep);
 }
 
@@ -103,7 +101,7 @@ void Log::stored(uint64_t ticket) {
   // Everything up to write.last stood in the log when the write was submitted, was not truncated
   // since, and belongs to this write or to an earlier one, which is durable as well.
   while (!writes_.empty() && writes_.front().ticket <= ticket) {
-    stable_ = std::max(stable_, std::min(writes_.front().last, last()));
+    stable_ = std::max(stable_, writes_.front().last);
     writes_.pop_front();
   }
 }

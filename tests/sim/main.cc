@@ -21,6 +21,7 @@ struct Arguments {
   std::string profile = "lite";
   bool once = false;
   bool first = false;
+  bool progress = false;
   bool verbose = false;
 #ifdef BALLAST_PLANTED_BUGS
   int bug = 0;
@@ -82,6 +83,7 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"lite", "swarm"}));
   app.add_flag("--once", arguments.once, "Do not run each seed twice to compare the runs");
   app.add_flag("--first", arguments.first, "End with the first seed that fails");
+  app.add_flag("--progress", arguments.progress, "Name each seed on stderr before it runs");
   app.add_flag("--verbose", arguments.verbose, "Say what happens");
 #ifdef BALLAST_PLANTED_BUGS
   app.add_option("--bug", arguments.bug, "Which planted bug (proto/base/planted.h)");
@@ -97,6 +99,7 @@ int run(int argc, char** argv) {
   const auto begin = std::chrono::steady_clock::now();
   uint64_t failed = 0;
   for (uint64_t i = 0; i < arguments.count; ++i) {
+    if (arguments.progress) std::fprintf(stderr, "seed %lu\n", arguments.seed + i);
     if (check_seed(arguments, arguments.seed + i)) continue;
     ++failed;
     if (arguments.first) break;

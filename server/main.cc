@@ -6,7 +6,6 @@
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <random>
@@ -82,9 +81,13 @@ struct Daemon {
 NodeOptions node_options(const Config& config) {
   NodeOptions options{.raft = {.id = config.cluster.self, .seed = std::random_device{}()},
                       .cache_bytes = config.entry_cache_bytes};
-  for (const MemberConfig& member : config.cluster.members)
-    options.configuration.voters.push_back(member.id);
-  std::ranges::sort(options.configuration.voters);
+  for (const MemberConfig& member : config.cluster.members) {
+    pb::ConfigurationMember& founder = *options.founding.add_members();
+    founder.set_id(member.id.value());
+    founder.set_name(member.name);
+    founder.set_address(member.address.to_string());
+    founder.set_voter(true);
+  }
   return options;
 }
 

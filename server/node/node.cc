@@ -16,6 +16,23 @@ constexpr size_t kApplyEntriesMax = 256;
 constexpr auto kExpirePeriod = std::chrono::seconds(10);
 constexpr uint32_t kExpireRows = 1000;
 
+// The log's configuration entries, oldest first. A log that can't be read back is no log.
+Membership read_membership(pb::ConfigurationEntry founding, const storage::LogStore& log) {
+  Membership membership(std::move(founding));
+  for (const EntryMeta& meta : log.entries()) {
+    if (meta.kind != EntryKind::kConfiguration) continue;
+    auto read = log.prepare_read(meta.index, meta.index);
+    BALLAST_CHECK(read.has_value());
+    const auto entries = (*read)->run();
+    BALLAST_CHECK(entries.has_value(), "reading the configuration of entry {}: {}", meta.index,
+                  entries.error().message);
+    auto members = parse_configuration(entries->front().header);
+    BALLAST_CHECK(members.has_value(), "entry {}: {}", meta.index, members.error().message);
+    membership.append(meta.index, *std::move(members));
+  }
+  return membership;
+}
+
 }  // namespace
 
 Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOptions options,
@@ -25,10 +42,12 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       workers_(std::move(workers)),
       log_(std::move(log)),
       state_(std::move(state)),
+      membership_(read_membership(options.founding, *log_)),
       core_(options.raft, {.hard_state = log_->hard_state(),
                            .log = log_->entries(),
                            .applied = state_->applied().index,
-                           .configuration = std::move(options.configuration)}),
+                           .configuration = configuration_of(options.founding),
+                           .configurations = membership_.configurations()}),
       cache_(options.cache_bytes),
       tick_timer_(strand),
       expire_timer_(strand),
@@ -165,12 +184,14 @@ void Node::process_ready() {
   for (raft::Message& message : ready.messages) sender_->send(std::move(message));
   note_leadership();
   note_commit(ready.commit);
+  leave_joint();
   resolve_reads(ready.reads);
   progress_signal_.notify();
 }
 
 void Node::store(raft::Ready& ready) {
   std::vector<Entry> entries = take_bytes(ready.entries);
+  note_membership(entries);
   cache_.append(entries);
   log_->append(ready.hard_state, std::move(entries), [this, ticket = ready.ticket] {
     core_.storage_done(ticket);
@@ -196,6 +217,31 @@ std::vector<Entry> Node::take_bytes(std::span<const EntryMeta> metas) {
                   meta.index);
   }
   return entries;
+}
+
+void Node::note_membership(std::span<const Entry> stored) {
+  if (stored.empty()) return;
+  membership_.replace_from(stored.front().index);
+  for (const Entry& entry : stored) {
+    if (entry.kind != EntryKind::kConfiguration) continue;
+    auto members = parse_configuration(entry.header);
+    BALLAST_CHECK(members.has_value(), "entry {}: {}", entry.index, members.error().message);
+    membership_.append(entry.index, *std::move(members));
+  }
+}
+
+// The second half of a change of voters (thesis section 4.3), by whoever leads when the first one
+// is committed.
+void Node::leave_joint() {
+  if (core_.role() != raft::Role::kLeader || !core_.configuration().joint() ||
+      core_.configuration_index() > core_.commit())
+    return;
+  const pb::ConfigurationEntry next = leave(membership_.newest());
+  Draft draft{.kind = EntryKind::kConfiguration,
+              .header = Bytes::copy_of(next.SerializeAsString())};
+  std::vector<Draft> drafts;
+  drafts.push_back(std::move(draft));
+  static_cast<void>(propose(std::move(drafts)));  // refused during a transfer: the next turn tries
 }
 
 void Node::note_leadership() {
@@ -335,18 +381,20 @@ void Node::complete_waiters(std::span<const Entry> entries,
 
 // ---- writes -----------------------------------------------------------------------------------
 
-asio::awaitable<Result<Node::Written>> Node::write(std::vector<Draft> drafts, pb::AckLevel ack,
-                                                   Clock::time_point deadline) {
-  if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
+// Returns the index of the first entry.
+Result<Index> Node::propose(std::vector<Draft> drafts) {
   std::vector<raft::Core::Proposal> proposals;
-  uint64_t bytes = 0;
   for (const Draft& draft : drafts) {
-    proposals.push_back({.kind = draft.kind,
-                         .header_bytes = static_cast<uint32_t>(draft.header.size()),
-                         .payload_bytes = static_cast<uint32_t>(draft.payload.size())});
-    bytes += draft.header.size() + draft.payload.size();
+    raft::Core::Proposal proposal{.kind = draft.kind,
+                                  .header_bytes = static_cast<uint32_t>(draft.header.size()),
+                                  .payload_bytes = static_cast<uint32_t>(draft.payload.size())};
+    if (draft.kind == EntryKind::kConfiguration) {
+      BALLAST_TRY(const auto members, parse_configuration(draft.header));
+      proposal.configuration = configuration_of(members);
+    }
+    proposals.push_back(std::move(proposal));
   }
-  BALLAST_CO_TRY(const Index first, core_.propose(proposals));
+  BALLAST_TRY(const Index first, core_.propose(proposals));
   const Term term = core_.term();
   for (size_t i = 0; i < drafts.size(); ++i) {
     incoming_.insert_or_assign({first + i, term}, Entry{.term = term,
@@ -356,8 +404,19 @@ asio::awaitable<Result<Node::Written>> Node::write(std::vector<Draft> drafts, pb
                                                         .payload = std::move(drafts[i].payload)});
   }
   wake();
+  return first;
+}
 
-  const Index last = first + (drafts.size() - 1);
+asio::awaitable<Result<Node::Written>> Node::write(std::vector<Draft> drafts, pb::AckLevel ack,
+                                                   Clock::time_point deadline) {
+  if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
+  uint64_t bytes = 0;
+  for (const Draft& draft : drafts) bytes += draft.header.size() + draft.payload.size();
+  const size_t count = drafts.size();
+  BALLAST_CO_TRY(const Index first, propose(std::move(drafts)));
+  const Term term = core_.term();
+
+  const Index last = first + (count - 1);
   Written written;
   written.token.set_group(1);
   written.token.set_term(term.value());

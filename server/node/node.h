@@ -19,6 +19,7 @@
 #include "proto/net/event.h"
 #include "proto/service.pb.h"
 #include "server/node/entry_cache.h"
+#include "server/node/membership.h"
 #include "server/node/transport_interface.h"
 #include "server/raft/core.h"
 #include "storage/kv/state_machine.h"
@@ -28,7 +29,8 @@ namespace ballast::server {
 
 struct NodeOptions {
   raft::Options raft;
-  raft::Configuration configuration;  // in force before the first entry of the log
+  // In force before the first entry of the log. Empty at a node that joined later.
+  pb::ConfigurationEntry founding;
   size_t cache_bytes = 64ull << 20;
   // Called when this node can't go on: its log can't be read back, or an entry can't be applied.
   // What it still does afterwards must not matter. Null: the process stops.
@@ -37,7 +39,8 @@ struct NodeOptions {
 
 class Node {
  public:
-  // An entry that a client wants in the log; the node gives it term and index.
+  // An entry that somebody wants in the log; the node gives it term and index. A configuration goes
+  // alone; if it is joint, the node leaves it by itself once it is committed.
   struct Draft {
     EntryKind kind = EntryKind::kCommit;
     Bytes header;
@@ -88,6 +91,7 @@ class Node {
   asio::awaitable<Result<NodeId>> transfer_leadership(NodeId to, Clock::time_point deadline);
 
   const raft::Core& core() const { return core_; }
+  const Membership& membership() const { return membership_; }
   const storage::LogStore& log() const { return *log_; }
   const storage::StateMachine& state() const { return *state_; }
   // Of the entries behind `match`: what a follower still has to receive.
@@ -111,10 +115,13 @@ class Node {
   void wake();
   void process_ready();
   void store(raft::Ready& ready);
+  void note_membership(std::span<const Entry> stored);
+  void leave_joint();
   std::vector<Entry> take_bytes(std::span<const EntryMeta> metas);
   void resolve_reads(std::span<const raft::ReadState> reads);
   void note_leadership();
   void note_commit(Index commit);
+  Result<Index> propose(std::vector<Draft> drafts);
   asio::awaitable<void> apply_loop();
   asio::awaitable<std::vector<Entry>> next_batch();
   asio::awaitable<std::vector<Entry>> read_log(Index first, Index last);
@@ -132,6 +139,7 @@ class Node {
   asio::any_io_executor workers_;
   std::unique_ptr<storage::LogStore> log_;
   std::unique_ptr<storage::StateMachine> state_;
+  Membership membership_;
   raft::Core core_;
   EntryCache cache_;
   PeerSender* sender_ = nullptr;

@@ -177,6 +177,8 @@ Index Core::commit() const { return impl_->commit; }
 Index Core::last() const { return impl_->log.last(); }
 Position Core::base() const { return impl_->log.base(); }
 bool Core::ready_to_serve() const { return impl_->ready_to_serve(); }
+const Configuration& Core::configuration() const { return impl_->configuration(); }
+Index Core::configuration_index() const { return impl_->configurations.newest_index(); }
 View Core::view() const { return impl_->view(); }
 
 }  // namespace ballast::raft

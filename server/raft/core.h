@@ -214,6 +214,9 @@ class Core {
   // True at a leader that has committed an entry of its term: it may serve reads and knows all
   // that was acknowledged.
   bool ready_to_serve() const;
+  // In force: the newest of the log, committed or not, and the index of its entry.
+  const Configuration& configuration() const;
+  Index configuration_index() const;
   View view() const;
 
  private:

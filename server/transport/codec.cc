@@ -1,5 +1,7 @@
 #include "server/transport/codec.h"
 
+#include "server/node/membership.h"
+
 namespace ballast::server {
 namespace {
 
@@ -45,11 +47,17 @@ Result<std::vector<Entry>> take_entries(const pb::PeerMessage::Append& append,
   return entries;
 }
 
-raft::Append take_append(const pb::PeerMessage::Append& wire, const std::vector<Entry>& entries) {
+Result<raft::Append> take_append(const pb::PeerMessage::Append& wire,
+                                 const std::vector<Entry>& entries) {
   raft::Append append{.previous_index = Index(wire.previous_index()),
                       .previous_term = Term(wire.previous_term()),
                       .commit = Index(wire.commit())};
-  for (const Entry& entry : entries) append.entries.push_back(entry.meta());
+  for (const Entry& entry : entries) {
+    append.entries.push_back(entry.meta());
+    if (entry.kind != EntryKind::kConfiguration) continue;
+    BALLAST_TRY(const auto members, parse_configuration(entry.header));
+    append.configurations.push_back({entry.index, configuration_of(members)});
+  }
   return append;
 }
 
@@ -123,7 +131,7 @@ Result<Received> from_wire(const pb::PeerMessage& wire, NodeId from, NodeId to,
       break;
     case Kind::kAppend: {
       BALLAST_TRY(received.entries, take_entries(wire.append(), payload));
-      body = take_append(wire.append(), received.entries);
+      BALLAST_TRY(body, take_append(wire.append(), received.entries));
       break;
     }
     case Kind::kAppendReply:

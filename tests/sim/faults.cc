@@ -23,6 +23,11 @@ Faults lite(raft::Prng& chance) {
     faults.stall_ppm = chance.below(30'000);
     faults.stall_us_max = 2'500'000;
   }
+  if (chance.below(3) == 0) {
+    faults.spares = 1;
+    faults.change_ms = 500 + chance.below(1'000);
+    if (chance.below(2) == 0) faults.wipe_ms = 2'000 + chance.below(2'000);
+  }
   if (chance.below(3) == 0) faults.rot_ms = 2'000 + chance.below(3'000);
   return faults;
 }
@@ -57,7 +62,8 @@ Faults swarm(raft::Prng& chance) {
   faults.error_ppm = chance.below(3) == 0 ? chance.below(1'000) : 0;
   faults.rot_ms = often(2'000, 10'000);
   faults.wipe_ms = often(4'000, 20'000);
-  faults.change_ms = often(1'000, 8'000);
+  faults.change_ms = often(300, 3'000);
+  if (faults.change_ms != 0) faults.spares = chance.below(3);
   return faults;
 }
 

@@ -10,7 +10,8 @@ namespace ballast::sim {
 
 // Mean times between events are in milliseconds of simulated time; 0: never.
 struct Faults {
-  uint64_t nodes = 3;
+  uint64_t nodes = 3;   // founding members
+  uint64_t spares = 0;  // nodes that may be added later
   uint64_t clients = 4;
   uint64_t storm_ms = 8'000;  // how long the faults go on
   uint64_t requests = 400;    // of all clients, at most
@@ -40,7 +41,7 @@ struct Faults {
   uint64_t stall_ppm = 0;  // of log writes
   uint64_t stall_us_max = 0;
   uint64_t error_ppm = 0;  // of log writes: the node stops
-  uint64_t rot_ms = 0;     // between flipped bits in what was written
+  uint64_t rot_ms = 0;     // between flipped bits in what was written; the disk is then replaced
   uint64_t wipe_ms = 0;    // between disks that are replaced by empty ones
 
   // Membership

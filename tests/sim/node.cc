@@ -97,7 +97,10 @@ void SimNode::wipe() {
   BALLAST_CHECK(!running());
   disk_.wipe();
   rows_.wipe();
+  ++disks_;
 }
+
+std::string SimNode::disk_uuid() const { return fmt::format("node {:03} disk {:02}", id_, disks_); }
 
 bool SimNode::poll() {
   bool did = false;
@@ -163,8 +166,9 @@ void SimNode::transmit(const raft::Message& message, const std::vector<Entry>& e
                                  .payload_bytes = static_cast<uint32_t>(payload.size()),
                                  .message_crc = crc32c(as_byte_span(text)),
                                  .payload_crc = crc32c(payload.span())};
-  hooks_.transmit({id_, message.to, wire::encode_frame_header(header), std::move(text),
-                   Bytes(std::move(payload))});
+  const auto* receiver = server::find_member(node_->membership().newest(), message.to);
+  hooks_.transmit({id_, message.to, disk_uuid(), receiver ? receiver->disk() : std::string(),
+                   wire::encode_frame_header(header), std::move(text), Bytes(std::move(payload))});
 }
 
 void SimNode::receive(Frame frame) {
@@ -175,6 +179,9 @@ void SimNode::receive(Frame frame) {
 
 asio::awaitable<void> SimNode::take(Frame frame) {
   co_await node_->admit();
+  if (!server::check_peer(node_->membership().newest(), frame.from, frame.from_disk, frame.to_disk,
+                          disk_uuid()))
+    co_return;
   // As a connection does: what the checksums refuse never gets further.
   const auto header = wire::decode_frame_header(frame.header);
   if (!header || header->message_crc != crc32c(as_byte_span(frame.message)) ||

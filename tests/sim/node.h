@@ -21,6 +21,8 @@ namespace ballast::sim {
 struct Frame {
   NodeId from;
   NodeId to;
+  std::string from_disk;  // as a connection's greeting would say
+  std::string to_disk;
   std::array<std::byte, wire::kFrameHeaderBytes> header;
   std::string message;  // pb::PeerMessage
   Bytes payload;
@@ -46,8 +48,10 @@ class SimNode final : public server::PeerSender {
   void crash();
   // The process stops for a while: no event reaches it, its clock goes on.
   void set_paused(bool paused) { paused_ = paused; }
-  // A new, empty disk. REQUIRES: the node is down.
+  // A new, empty disk, and with it a new identity. REQUIRES: the node is down.
   void wipe();
+  // The disk's identity, 16 bytes.
+  std::string disk_uuid() const;
 
   // Lets the node do what it can do at this moment. To be called when time has passed or something
   // has arrived. REQUIRES: not from within the node.
@@ -100,6 +104,7 @@ class SimNode final : public server::PeerSender {
   bool paused_ = false;
   bool ending_ = false;
   uint64_t life_ = 0;
+  uint64_t disks_ = 1;  // that this node has had
   uint64_t rate_ppm_ = 1'000'000;
   int64_t wall_offset_ms_ = 0;
 };

@@ -25,8 +25,8 @@ World::World(std::string directory, uint64_t seed, const Faults& faults, bool ve
       chance_(seed),
       chance_network_(fork()),
       chance_faults_(fork()) {
-  for (uint64_t id = 1; id <= faults_.nodes; ++id) founders_.voters.push_back(NodeId(id));
-  for (NodeId id : founders_.voters) {
+  for (uint64_t number = 1; number <= faults_.nodes + faults_.spares; ++number) {
+    const NodeId id(number);
     nodes_.push_back(std::make_unique<SimNode>(
         id, fmt::format("{}/{}", directory_, id), scheduler_, fork(),
         SimNode::Hooks{
@@ -40,6 +40,13 @@ World::World(std::string directory, uint64_t seed, const Faults& faults, bool ve
     const uint64_t off = chance_faults_.below(faults_.clock_ppm + 1);
     const uint64_t rate = chance_faults_.below(2) == 0 ? kMillion - off : kMillion + off;
     nodes_.back()->set_clock(rate, static_cast<int64_t>(chance_faults_.below(10'000)) - 5'000);
+    if (number <= faults_.nodes) {
+      pb::ConfigurationMember& founder = *founders_.add_members();
+      founder.set_id(number);
+      founder.set_name(fmt::format("n{}", number));
+      founder.set_disk(nodes_.back()->disk_uuid());
+      founder.set_voter(true);
+    }
     DiskFaults& disk = nodes_.back()->disk().faults;
     disk.write_us_max = faults_.write_us_max;
     disk.stall_ppm = faults_.stall_ppm;
@@ -81,17 +88,25 @@ void World::mix(uint64_t value) {
 void World::start_node(NodeId id) {
   SimNode& one = node(id);
   if (one.running()) return;
-  server::NodeOptions options{.configuration = founders_, .cache_bytes = 256 << 10};
+  server::NodeOptions options{.cache_bytes = 256 << 10};
+  // A disk that was there when the cluster was made knows who made it.
+  const auto* founder = server::find_member(founders_, id);
+  if (founder != nullptr && founder->disk() == one.disk_uuid()) options.founding = founders_;
   options.raft.seed = ++starts_ * 7919 + chance_faults_.below(1'000'000);
   const std::string refused = one.start(options);
   say(fmt::format("node {} starts: {}", id, refused.empty() ? "ok" : refused));
   mix(id.value() * 31 + refused.size());
   if (!refused.empty()) {
     ++counts_.refused_disks;
-    if (!replicas_[id].lost || refused.starts_with("VIOLATION"))
-      wrong(fmt::format("node {} can't start: {}", id, refused));
+    if (!replicas_[id].damaged || refused.starts_with("VIOLATION"))
+      return wrong(fmt::format("node {} can't start: {}", id, refused));
+    // The operator puts a new disk in; the cluster must be told that it is another member now.
+    replace_disk(one);
+    ++counts_.wipes;
+    scheduler_.after(chance_faults_.below(500 * kMs), [this, id] { start_node(id); });
     return;
   }
+  // Of a new disk nobody expects the promises of the one before.
   invariants_.forget(id, one.node().log().hard_state());
   one.run();
 }
@@ -217,16 +232,105 @@ void World::transfer() {
   }
 }
 
-// One node of a run at most: what it held stays on the others. It finds out when it reads it, and
-// then stays away.
+// Where the promises allow it: a majority of the voters keeps its disks, and everything committed
+// is on a majority of these voters, since their configuration itself is committed.
+bool World::may_damage(const SimNode& one) {
+  SimNode* leads = leader();
+  if (leads == nullptr || leads == &one) return false;
+  const raft::Core& core = leads->node().core();
+  if (core.configuration().joint() || core.configuration_index() > core.commit()) return false;
+  const pb::ConfigurationEntry& members = leads->node().membership().newest();
+  size_t bad = 0;
+  for (const pb::ConfigurationMember& member : members.members()) {
+    const SimNode& its = node(NodeId(member.id()));
+    const bool gone = member.disk() != its.disk_uuid() || replicas_[its.id()].damaged;
+    if (member.voter() && (gone || &its == &one)) ++bad;
+  }
+  return bad <= (core.configuration().voters.size() - 1) / 2;
+}
+
+// It finds out when it reads it, and then its disk is replaced.
 void World::rot_one() {
-  const bool lost = std::ranges::any_of(replicas_, [](const auto& one) { return one.second.lost; });
+  if (faults_.change_ms == 0 && counts_.rot > 0) return;  // nobody would take a new disk in
   SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
-  if (lost || !one.disk().rot()) return;
+  if (!may_damage(one) || !one.disk().rot()) return;
   ++counts_.rot;
   say(fmt::format("the disk of node {} rots", one.id()));
-  replicas_[one.id()].lost = true;
+  replicas_[one.id()].damaged = true;
   crash_node(one.id(), true);
+}
+
+void World::wipe_one() {
+  SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
+  if (!one.running() || !may_damage(one)) return;
+  ++counts_.wipes;
+  say(fmt::format("the disk of node {} is lost", one.id()));
+  crash_node(one.id(), true);
+  replace_disk(one);
+}
+
+void World::replace_disk(SimNode& one) {
+  lost_disks_[one.id()].push_back(one.disk().durable());
+  one.wipe();
+  replicas_[one.id()] = {};
+}
+
+SimNode* World::leader() {
+  SimNode* found = nullptr;
+  for (const auto& one : nodes_) {
+    if (!one->reachable() || one->node().core().role() != raft::Role::kLeader) continue;
+    if (found == nullptr || one->node().core().term() > found->node().core().term())
+      found = one.get();
+  }
+  return found;
+}
+
+// What an operator would do next: take out members whose disk is gone, take in nodes that wait,
+// let learners vote; and now and then take out somebody who is well.
+std::optional<pb::ConfigurationEntry> World::next_configuration(const pb::ConfigurationEntry& now) {
+  pb::ConfigurationEntry next = now;
+  auto& members = *next.mutable_members();
+  for (auto member = members.begin(); member != members.end(); ++member) {
+    if (member->disk() == node(NodeId(member->id())).disk_uuid()) continue;
+    members.erase(member);
+    return next;
+  }
+  for (pb::ConfigurationMember& member : members) {
+    if (member.voter()) continue;
+    member.set_voter(true);
+    return next;
+  }
+  for (const auto& one : nodes_) {
+    if (server::find_member(now, one->id()) != nullptr) continue;
+    pb::ConfigurationMember& member = *next.add_members();
+    member.set_id(one->id().value());
+    member.set_name(fmt::format("n{}", one->id()));
+    member.set_disk(one->disk_uuid());
+    return next;
+  }
+  if (calm_ || members.size() <= 3 || chance_faults_.below(2) == 0) return std::nullopt;
+  members.erase(members.begin() + static_cast<int>(chance_faults_.below(members.size())));
+  return next;
+}
+
+void World::change_membership() {
+  SimNode* leads = leader();
+  if (leads == nullptr || leads->node().core().configuration().joint()) return;
+  const pb::ConfigurationEntry& now = leads->node().membership().newest();
+  const auto next = next_configuration(now);
+  if (!next) return;
+  std::vector<server::Node::Draft> drafts;
+  drafts.push_back({.kind = EntryKind::kConfiguration,
+                    .header = Bytes::copy_of(server::enter(now, *next).SerializeAsString())});
+  asio::co_spawn(
+      leads->io(),
+      [this, &node = leads->node(), drafts = std::move(drafts)]() mutable -> asio::awaitable<void> {
+        const auto written = co_await node.write(std::move(drafts), pb::ACK_SYNC,
+                                                 Clock::now() + std::chrono::seconds(2));
+        if (written) ++counts_.changes;
+      },
+      asio::detached);
+  leads->run();
 }
 
 void World::flush_one() { nodes_[chance_faults_.below(nodes_.size())]->rows().flush(); }
@@ -280,7 +384,8 @@ void World::check_isolation() {
   const uint64_t patience = 3 * faults_.slow_us_max + 500 * kMs;
   for (const auto& one : nodes_) {
     Replica& replica = replicas_[one->id()];
-    for (NodeId other : founders_.voters) {
+    for (const auto& its : nodes_) {
+      const NodeId other = its->id();
       const bool connected = one->reachable() && node(other).reachable() &&
                              !cut(one->id(), other) && !cut(other, one->id());
       // Whoever is not there itself may have its answers waiting.
@@ -288,9 +393,10 @@ void World::check_isolation() {
     }
     if (!one->running()) continue;
     const raft::Core& core = one->node().core();
-    const bool heard = raft::has_majority(founders_, [&](NodeId other) {
+    const bool heard = raft::has_majority(core.configuration(), [&](NodeId other) {
       return other == one->id() || now - replica.contact_us[other] <= patience;
     });
+    if (core.configuration().voters.empty()) continue;
     if (core.term() > replica.term && core.role() == raft::Role::kCandidate && !heard)
       wrong(fmt::format("node {} reached no majority for {} us and raised the term to {}",
                         one->id(), patience, core.term()));
@@ -322,16 +428,26 @@ void World::check_state(SimNode& one) {
     wrong(fmt::format("node {} has other rows than another node at index {}", one.id(), applied));
 }
 
-// The promise itself: at a sync ack, the disks of a majority hold header and payload.
+// The promise itself: at a sync ack, the disks of a majority hold header and payload. The voters
+// are those of a configuration that was in force since the entry was appended; a disk that was lost
+// since then counts, as it did when it answered.
 void World::check_durable_majority(SimNode& one, Index index, Term term, bool everywhere) {
-  const raft::View view = one.node().core().view();
   const size_t at = index.value() - 1;
-  const auto holds = [&](NodeId id) {
-    const auto& durable = node(id).disk().durable();
+  const auto has = [&](const std::vector<DurableEntry>& durable) {
     return at < durable.size() && durable[at].meta.term == term && durable[at].whole;
   };
-  bool enough = raft::has_majority(view.configuration, holds);
-  if (everywhere) enough = std::ranges::all_of(view.configuration.all_voters(), holds);
+  const auto holds = [&](NodeId id) {
+    return has(node(id).disk().durable()) || std::ranges::any_of(lost_disks_[id], has);
+  };
+  std::vector<raft::ConfigurationAt> in_force{{Index(), server::configuration_of(founders_)}};
+  for (raft::ConfigurationAt& next : one.node().membership().configurations()) {
+    if (next.index <= index) in_force.clear();
+    in_force.push_back(std::move(next));
+  }
+  const bool enough = std::ranges::any_of(in_force, [&](const raft::ConfigurationAt& held) {
+    return everywhere ? std::ranges::all_of(held.configuration.all_voters(), holds)
+                      : raft::has_majority(held.configuration, holds);
+  });
   if (!enough)
     wrong(fmt::format("node {} acknowledged entry {} of term {} ({}), and too few disks hold it",
                       one.id(), index, term, everywhere ? "sync_all" : "sync"));
@@ -375,7 +491,7 @@ void World::pass(uint64_t until_us) {
 }
 
 std::vector<std::string> World::run() {
-  for (NodeId id : founders_.voters) start_node(id);
+  for (const auto& one : nodes_) start_node(one->id());
   for (const auto& client : clients_)
     scheduler_.after(chance_faults_.below(500 * kMs), [&client = *client] { client.start(); });
   plan(faults_.crash_ms, &World::crash_one);
@@ -384,6 +500,8 @@ std::vector<std::string> World::run() {
   plan(faults_.transfer_ms, &World::transfer);
   plan(faults_.flush_ms, &World::flush_one);
   plan(faults_.rot_ms, &World::rot_one);
+  plan(faults_.wipe_ms, &World::wipe_one);
+  plan(faults_.change_ms, &World::change_membership);
   pass(faults_.storm_ms * kMs);
   if (wrong_.empty()) calm_down();
   if (wrong_.empty()) check_end();
@@ -403,28 +521,30 @@ void World::calm_down() {
   const uint64_t end = scheduler_.now_us() + kCalmUs;
   while (wrong_.empty() && !converged()) {
     if (scheduler_.now_us() >= end) return wrong("the cluster does not converge");
+    if (faults_.change_ms != 0) change_membership();
     pass(scheduler_.now_us() + 100 * kMs);
   }
 }
 
+// All who belong to the group and have their disk hold the same, and nobody else is left to take
+// in.
 bool World::converged() {
-  if (!std::ranges::all_of(clients_, [](const auto& client) { return client->idle(); }))
+  SimNode* leads = leader();
+  if (leads == nullptr ||
+      !std::ranges::all_of(clients_, [](const auto& client) { return client->idle(); }))
     return false;
-  Index last;
-  for (const auto& one : nodes_) {
-    if (one->running()) last = std::max(last, one->node().core().last());
-  }
-  return std::ranges::all_of(nodes_, [&](const auto& one) {
-    if (!one->running()) return replicas_[one->id()].lost;
-    return one->node().core().last() == last && one->node().state().applied().index == last &&
-           one->node().core().leader();
+  const Index last = leads->node().core().last();
+  const pb::ConfigurationEntry& members = leads->node().membership().newest();
+  if (faults_.change_ms != 0 && next_configuration(members)) return false;
+  return std::ranges::all_of(members.members(), [&](const pb::ConfigurationMember& member) {
+    const SimNode& one = node(NodeId(member.id()));
+    if (!one.running() || one.disk_uuid() != member.disk()) return faults_.change_ms == 0;
+    return one.node().core().last() == last && one.node().state().applied().index == last;
   });
 }
 
 void World::check_end() {
-  const auto whole = std::ranges::find_if(
-      nodes_, [this](const auto& one) { return one->running() && !replicas_[one->id()].lost; });
-  const storage::LogStore& log = (*whole)->node().log();
+  const storage::LogStore& log = leader()->node().log();
   counts_.entries = log.last().value();
   counts_.reads = history_.reads.size();
   counts_.writes = history_.writes.size();

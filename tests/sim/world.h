@@ -59,7 +59,7 @@ class World {
     Term term;
     std::map<NodeId, uint64_t> contact_us;  // when it could last speak with each of the others
     bool doomed = false;                    // crashes in the middle of its next log write
-    bool lost = false;                      // its disk is damaged: it stays away
+    bool damaged = false;                   // its disk rots: it must not go on with it
   };
 
   void start_node(NodeId id);
@@ -83,6 +83,12 @@ class World {
   void transfer();
   void flush_one();
   void rot_one();
+  void wipe_one();
+  void replace_disk(SimNode& one);
+  void change_membership();
+  bool may_damage(const SimNode& one);
+  SimNode* leader();
+  std::optional<pb::ConfigurationEntry> next_configuration(const pb::ConfigurationEntry& now);
 
   void pass(uint64_t until_us);
   void calm_down();
@@ -100,7 +106,7 @@ class World {
   raft::Prng chance_network_;
   raft::Prng chance_faults_;
   Scheduler scheduler_;
-  raft::Configuration founders_;
+  pb::ConfigurationEntry founders_;
   std::vector<std::unique_ptr<SimNode>> nodes_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::unique_ptr<Client> prober_;
@@ -108,6 +114,7 @@ class World {
   raft::GroupInvariants invariants_;
   std::map<uint64_t, std::string> digests_;  // of the state, by applied index
   std::map<NodeId, Replica> replicas_;
+  std::map<NodeId, std::vector<std::vector<DurableEntry>>> lost_disks_;
   History history_;
   Counts counts_;
   uint64_t requests_ = 0;

@@ -72,12 +72,15 @@ class OneNode {
     raft.heartbeat_ticks = 1;
     raft.election_ticks_min = 5;
     raft.election_ticks_max = 10;
-    raft::Configuration configuration;
-    for (const MemberConfig& member : cluster.members) configuration.voters.push_back(member.id);
+    pb::ConfigurationEntry founding;
+    for (const MemberConfig& member : cluster.members) {
+      founding.add_members()->set_id(member.id.value());
+      founding.mutable_members()->rbegin()->set_voter(true);
+    }
     const auto executor = io.get_executor();
     node = std::make_unique<Node>(executor, workers.get_executor(),
-                                  NodeOptions{.raft = raft, .configuration = configuration},
-                                  std::move(log), std::move(state));
+                                  NodeOptions{.raft = raft, .founding = founding}, std::move(log),
+                                  std::move(state));
     log_events = std::make_unique<LogEvents>(executor, *node);
     peers.node = node.get();
     transport = std::make_unique<PeerTransport>(executor, cluster, *node);

@@ -1,0 +1,105 @@
+#include "server/node/membership.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "proto/base/check.h"
+
+namespace ballast::server {
+
+raft::Configuration configuration_of(const pb::ConfigurationEntry& entry) {
+  raft::Configuration configuration;
+  for (const pb::ConfigurationMember& member : entry.members()) {
+    const NodeId id(member.id());
+    if (member.voter()) configuration.voters.push_back(id);
+    if (member.outgoing()) configuration.outgoing.push_back(id);
+    if (!member.voter() && !member.outgoing()) configuration.learners.push_back(id);
+  }
+  for (auto* nodes : {&configuration.voters, &configuration.outgoing, &configuration.learners})
+    std::ranges::sort(*nodes);
+  return configuration;
+}
+
+Result<pb::ConfigurationEntry> parse_configuration(const Bytes& header) {
+  pb::ConfigurationEntry entry;
+  if (!entry.ParseFromArray(header.data(), static_cast<int>(header.size())))
+    return fail(Errc::kCorrupt, "a configuration entry can't be parsed");
+  if (const auto checked = raft::normalized(configuration_of(entry)); !checked)
+    return fail(Errc::kCorrupt, "a configuration entry says {}", checked.error().message);
+  return entry;
+}
+
+const pb::ConfigurationMember* find_member(const pb::ConfigurationEntry& entry, NodeId id) {
+  const auto found = std::ranges::find(entry.members(), id.value(), &pb::ConfigurationMember::id);
+  return found == entry.members().end() ? nullptr : &*found;
+}
+
+pb::ConfigurationEntry enter(const pb::ConfigurationEntry& from,
+                             const pb::ConfigurationEntry& target) {
+  if (configuration_of(from).voters == configuration_of(target).voters) return target;
+  pb::ConfigurationEntry joint = target;
+  for (const pb::ConfigurationMember& before : from.members()) {
+    BALLAST_CHECK(!before.outgoing(), "a change out of a joint configuration");
+    if (!before.voter()) continue;
+    auto stays =
+        std::ranges::find(*joint.mutable_members(), before.id(), &pb::ConfigurationMember::id);
+    pb::ConfigurationMember& member =
+        stays == joint.mutable_members()->end() ? *joint.add_members() : *stays;
+    const bool votes = stays != joint.mutable_members()->end() && member.voter();
+    member = before;
+    member.set_voter(votes);
+    member.set_outgoing(true);
+  }
+  std::ranges::sort(*joint.mutable_members(), {}, &pb::ConfigurationMember::id);
+  return joint;
+}
+
+pb::ConfigurationEntry leave(const pb::ConfigurationEntry& joint) {
+  pb::ConfigurationEntry left;
+  for (const pb::ConfigurationMember& member : joint.members()) {
+    if (member.outgoing() && !member.voter()) continue;
+    *left.add_members() = member;
+    left.mutable_members()->rbegin()->set_outgoing(false);
+  }
+  return left;
+}
+
+Status check_peer(const pb::ConfigurationEntry& known, NodeId from, const std::string& from_disk,
+                  const std::string& to_disk, const std::string& own_disk) {
+  if (!to_disk.empty() && to_disk != own_disk)
+    return fail(
+        Errc::kRefused,
+        "this node's disk is not the one that the cluster knows: if its data was wiped, run "
+        "`kvctl member replace` for it");
+  const pb::ConfigurationMember* member = find_member(known, from);
+  if (member != nullptr && !member->disk().empty() && member->disk() != from_disk)
+    return fail(
+        Errc::kRefused,
+        "member {} '{}' comes with another disk than the one that its votes and "
+        "acknowledgements were written to: run `kvctl member replace {}` if its data is gone",
+        from, member->name(), member->name());
+  return {};
+}
+
+Membership::Membership(pb::ConfigurationEntry founding) {
+  all_.push_back({Index(), std::move(founding)});
+}
+
+std::vector<raft::ConfigurationAt> Membership::configurations() const {
+  std::vector<raft::ConfigurationAt> configurations;
+  for (const Held& held : all_) {
+    if (held.index != Index()) configurations.push_back({held.index, configuration_of(held.entry)});
+  }
+  return configurations;
+}
+
+void Membership::append(Index index, pb::ConfigurationEntry entry) {
+  BALLAST_CHECK(index > newest_index());
+  all_.push_back({index, std::move(entry)});
+}
+
+void Membership::replace_from(Index first) {
+  while (all_.size() > 1 && newest_index() >= first) all_.pop_back();
+}
+
+}  // namespace ballast::server

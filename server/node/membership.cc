@@ -64,21 +64,30 @@ pb::ConfigurationEntry leave(const pb::ConfigurationEntry& joint) {
   return left;
 }
 
-Status check_peer(const pb::ConfigurationEntry& known, NodeId from, const std::string& from_disk,
-                  const std::string& to_disk, const std::string& own_disk) {
-  if (!to_disk.empty() && to_disk != own_disk)
-    return fail(
-        Errc::kRefused,
-        "this node's disk is not the one that the cluster knows: if its data was wiped, run "
-        "`kvctl member replace` for it");
-  const pb::ConfigurationMember* member = find_member(known, from);
-  if (member != nullptr && !member->disk().empty() && member->disk() != from_disk)
+Result<Trust> check_greeting(const Greeting& greeting, const pb::ConfigurationEntry& known,
+                             Index known_index, const std::string& own_disk) {
+  const pb::ConfigurationMember* member = find_member(known, greeting.from);
+  const bool other_disk =
+      member != nullptr && !member->disk().empty() && member->disk() != greeting.from_disk;
+  if (other_disk && greeting.configuration_index <= known_index)
     return fail(
         Errc::kRefused,
         "member {} '{}' comes with another disk than the one that its votes and "
         "acknowledgements were written to: run `kvctl member replace {}` if its data is gone",
-        from, member->name(), member->name());
-  return {};
+        greeting.from, member->name(), member->name());
+  if (greeting.to_disk.empty() || greeting.to_disk == own_disk) return Trust::kEverything;
+  if (greeting.configuration_index < known_index) return Trust::kAnswers;
+  return fail(Errc::kRefused,
+              "this node's disk is not the one that the cluster knows: if its data was wiped, run "
+              "`kvctl member replace` for it");
+}
+
+bool may_take(Trust trust, const raft::Message& message) {
+  return trust == Trust::kEverything || std::holds_alternative<raft::VoteReply>(message.body) ||
+         std::holds_alternative<raft::AppendReply>(message.body) ||
+         std::holds_alternative<raft::HeartbeatReply>(message.body) ||
+         std::holds_alternative<raft::ReadIndexRequest>(message.body) ||
+         std::holds_alternative<raft::ReadIndexReply>(message.body);
 }
 
 Membership::Membership(pb::ConfigurationEntry founding) {

@@ -10,6 +10,7 @@
 #include "proto/base/result.h"
 #include "proto/membership.pb.h"
 #include "server/raft/configuration.h"
+#include "server/raft/message.h"
 
 namespace ballast::server {
 
@@ -30,13 +31,26 @@ pb::ConfigurationEntry enter(const pb::ConfigurationEntry& from,
 // What follows a joint configuration: its voters and learners, without those who go.
 pb::ConfigurationEntry leave(const pb::ConfigurationEntry& joint);
 
-// Whether a node may speak to another one. A member is a node with a disk: one that comes with
-// another disk than the one that its promises were written to is a stranger with a known name.
-// `from_disk` is the sender's own, `to_disk` the one that the sender's configuration gives for the
-// receiver (empty: it doesn't know yet). `known` is the receiver's newest configuration, which may
-// be old, and does not name the sender then. Error kRefused with what to do.
-Status check_peer(const pb::ConfigurationEntry& known, NodeId from, const std::string& from_disk,
-                  const std::string& to_disk, const std::string& own_disk);
+// How a node presents itself to another one.
+struct Greeting {
+  NodeId from;
+  std::string from_disk;
+  std::string to_disk;  // what the sender's configuration gives for the receiver; empty: nothing
+  Index configuration_index;  // of the sender's configuration
+};
+
+// What the receiver may take from it.
+enum class Trust : uint8_t { kEverything, kAnswers };
+
+// A member is a node with a disk: one that comes with another disk than the one that its promises
+// were written to is a stranger with a known name, unless it has a newer configuration than the
+// receiver (its disk was replaced, and the receiver lags). Whoever takes the receiver for another
+// disk would count its votes and acknowledgements for that one: it may answer, if its configuration
+// is the older one, but ask for nothing. Error kRefused with what to do.
+Result<Trust> check_greeting(const Greeting& greeting, const pb::ConfigurationEntry& known,
+                             Index known_index, const std::string& own_disk);
+// Votes and acknowledgements are counted by whoever asked for them.
+bool may_take(Trust trust, const raft::Message& message);
 
 // The configuration entries of the log, by index, as the log is now.
 class Membership {

@@ -167,8 +167,10 @@ void SimNode::transmit(const raft::Message& message, const std::vector<Entry>& e
                                  .message_crc = crc32c(as_byte_span(text)),
                                  .payload_crc = crc32c(payload.span())};
   const auto* receiver = server::find_member(node_->membership().newest(), message.to);
-  hooks_.transmit({id_, message.to, disk_uuid(), receiver ? receiver->disk() : std::string(),
-                   wire::encode_frame_header(header), std::move(text), Bytes(std::move(payload))});
+  const server::Greeting greeting{id_, disk_uuid(), receiver ? receiver->disk() : std::string(),
+                                  node_->membership().newest_index()};
+  hooks_.transmit({id_, message.to, greeting, wire::encode_frame_header(header), std::move(text),
+                   Bytes(std::move(payload))});
 }
 
 void SimNode::receive(Frame frame) {
@@ -179,9 +181,9 @@ void SimNode::receive(Frame frame) {
 
 asio::awaitable<void> SimNode::take(Frame frame) {
   co_await node_->admit();
-  if (!server::check_peer(node_->membership().newest(), frame.from, frame.from_disk, frame.to_disk,
-                          disk_uuid()))
-    co_return;
+  const auto trust = server::check_greeting(frame.greeting, node_->membership().newest(),
+                                            node_->membership().newest_index(), disk_uuid());
+  if (!trust) co_return;
   // As a connection does: what the checksums refuse never gets further.
   const auto header = wire::decode_frame_header(frame.header);
   if (!header || header->message_crc != crc32c(as_byte_span(frame.message)) ||
@@ -191,7 +193,8 @@ asio::awaitable<void> SimNode::take(Frame frame) {
   BALLAST_CHECK(message.ParseFromString(frame.message));
   auto received = server::from_wire(message, frame.from, id_, frame.payload);
   BALLAST_CHECK(received.has_value(), "a frame can't be read: {}", received.error().message);
-  if (!ending_) node_->step(received->message, std::move(received->entries));
+  if (!ending_ && server::may_take(*trust, received->message))
+    node_->step(received->message, std::move(received->entries));
 }
 
 }  // namespace ballast::sim

@@ -21,8 +21,7 @@ namespace ballast::sim {
 struct Frame {
   NodeId from;
   NodeId to;
-  std::string from_disk;  // as a connection's greeting would say
-  std::string to_disk;
+  server::Greeting greeting;  // of its connection
   std::array<std::byte, wire::kFrameHeaderBytes> header;
   std::string message;  // pb::PeerMessage
   Bytes payload;

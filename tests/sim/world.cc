@@ -74,6 +74,20 @@ void World::wrong(std::string what) {
     wrong_.push_back(fmt::format("at {} us: {}", scheduler_.now_us(), std::move(what)));
 }
 
+std::string World::describe(const SimNode& one) const {
+  if (!one.running()) return fmt::format("node {} is down", one.id());
+  const raft::View view = one.node().core().view();
+  std::string text = fmt::format("node {}: {} of term {}, leader {}, commit {} of {}, {}", one.id(),
+                                 raft::role_name(view.role), view.term, view.leader, view.commit,
+                                 view.last, raft::to_string(view.configuration));
+  for (const raft::PeerView& peer : view.peers)
+    text += fmt::format("; {}: match {}{}", peer.id, peer.match, peer.active ? "" : ", silent");
+  for (const auto& member : one.node().membership().newest().members())
+    if (view.role == raft::Role::kLeader)
+      text += fmt::format("; {} '{}'", member.id(), member.disk());
+  return text;
+}
+
 void World::say(const std::string& what) {
   if (verbose_) std::fprintf(stderr, "%8lu us  %s\n", scheduler_.now_us(), what.c_str());
 }
@@ -520,7 +534,10 @@ void World::calm_down() {
   }
   const uint64_t end = scheduler_.now_us() + kCalmUs;
   while (wrong_.empty() && !converged()) {
-    if (scheduler_.now_us() >= end) return wrong("the cluster does not converge");
+    if (scheduler_.now_us() >= end) {
+      for (const auto& one : nodes_) say(describe(*one));
+      return wrong("the cluster does not converge");
+    }
     if (faults_.change_ms != 0) change_membership();
     pass(scheduler_.now_us() + 100 * kMs);
   }

@@ -97,6 +97,7 @@ class World {
   void wrong(std::string what);
   void mix(uint64_t value);
   void say(const std::string& what);
+  std::string describe(const SimNode& one) const;
   raft::Prng fork() { return raft::Prng(chance_.next()); }
 
   const std::string directory_;

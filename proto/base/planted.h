@@ -26,6 +26,8 @@ enum class PlantedBug : int {
   kRotIsTornTail,             // recovery takes rot for a torn tail and forgets what it said
   kAckAllOfMajority,          // sync_all is acknowledged by a majority
   kNoPreVote,                 // whoever times out raises the term at once
+  kConfigurationAtCommit,     // a configuration is in force only when it is committed
+  kDiskNotChecked,            // a wiped disk goes on under the name of the one before
 };
 
 #ifdef BALLAST_PLANTED_BUGS

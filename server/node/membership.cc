@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proto/base/check.h"
+#include "proto/base/planted.h"
 
 namespace ballast::server {
 
@@ -66,6 +67,7 @@ pb::ConfigurationEntry leave(const pb::ConfigurationEntry& joint) {
 
 Result<Trust> check_greeting(const Greeting& greeting, const pb::ConfigurationEntry& known,
                              Index known_index, const std::string& own_disk) {
+  if (BALLAST_PLANTED(kDiskNotChecked)) return Trust::kEverything;
   const pb::ConfigurationMember* member = find_member(known, greeting.from);
   const bool other_disk =
       member != nullptr && !member->disk().empty() && member->disk() != greeting.from_disk;

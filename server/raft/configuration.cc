@@ -105,6 +105,12 @@ ConfigurationHistory::ConfigurationHistory(ConfigurationAt first,
   for (ConfigurationAt& one : later) append(one.index, std::move(one.configuration));
 }
 
+const Configuration& ConfigurationHistory::in_force_at(Index index) const {
+  const auto behind = std::ranges::upper_bound(all_, index, {}, &ConfigurationAt::index);
+  BALLAST_CHECK(behind != all_.begin());
+  return std::prev(behind)->configuration;
+}
+
 const Configuration& ConfigurationHistory::at(Index index) const {
   const auto found = std::ranges::find(all_, index, &ConfigurationAt::index);
   BALLAST_CHECK(found != all_.end(), "entry {} holds no configuration", index);

@@ -73,6 +73,8 @@ class ConfigurationHistory {
 
   const Configuration& newest() const { return all_.back().configuration; }
   Index newest_index() const { return all_.back().index; }
+  // The last one up to this index. REQUIRES: index >= that of the first.
+  const Configuration& in_force_at(Index index) const;
   // REQUIRES: the entry at the index holds one.
   const Configuration& at(Index index) const;
   // REQUIRES: index > newest_index().

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "proto/base/planted.h"
 #include "server/raft/configuration.h"
 #include "server/raft/core.h"
 #include "server/raft/log.h"
@@ -26,7 +27,10 @@ struct Core::Impl {
   Ready ready();
   void storage_done(uint64_t ticket);
   View view() const;
-  const Configuration& configuration() const { return configurations.newest(); }
+  const Configuration& configuration() const {
+    if (BALLAST_PLANTED(kConfigurationAtCommit)) return configurations.in_force_at(commit);
+    return configurations.newest();
+  }
   bool voter() const { return configuration().is_voter(options.id); }
   // Sends when the present term and vote, and the ticket `also`, are durable. Nothing of a term
   // leaves this node before a crash could no longer take the term back.

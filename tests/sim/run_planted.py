@@ -29,6 +29,8 @@ SEEDS = {
     "kRotIsTornTail": 60,
     "kAckAllOfMajority": 20,
     "kNoPreVote": 60,
+    "kConfigurationAtCommit": 100,
+    "kDiskNotChecked": 100,
 }
 
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "proto/membership.pb.h"
+
 namespace ballast::server {
 namespace {
 
@@ -36,6 +38,32 @@ TEST(PeerCodec, every_message_survives_the_way) {
   expect_round_trip(message(raft::ReadIndexRequest{6}));
   expect_round_trip(message(raft::ReadIndexReply{6, Index(4), true}));
   expect_round_trip(message(raft::TimeoutNow{}));
+  expect_round_trip(message(raft::InstallSnapshot{{Index(9), Term(4)}}));
+}
+
+TEST(PeerCodec, an_append_says_what_its_configuration_entries_hold) {
+  pb::ConfigurationEntry members;
+  for (uint64_t id : {1, 2}) {
+    pb::ConfigurationMember& member = *members.add_members();
+    member.set_id(id);
+    member.set_voter(id == 1);
+  }
+  const Entry entry{.term = Term(7),
+                    .index = Index(4),
+                    .kind = EntryKind::kConfiguration,
+                    .header = Bytes::copy_of(members.SerializeAsString())};
+  raft::Append append{Index(3), Term(2), Index(1), {entry.meta()}, {}};
+  append.configurations.push_back({Index(4), {{NodeId(1)}, {}, {NodeId(2)}}});
+  expect_round_trip(message(append), {entry});
+
+  const Entry nonsense{.term = Term(7),
+                       .index = Index(4),
+                       .kind = EntryKind::kConfiguration,
+                       .header = Bytes::copy_of("not a configuration")};
+  append.entries = {nonsense.meta()};
+  const auto back = from_wire(to_wire(message(append), {nonsense}), NodeId(1), NodeId(2), {});
+  ASSERT_FALSE(back);
+  EXPECT_EQ(back.error().code, Errc::kCorrupt);
 }
 
 TEST(PeerCodec, an_append_carries_headers_and_payloads) {

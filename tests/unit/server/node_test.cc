@@ -109,5 +109,34 @@ TEST(Node, a_write_that_the_next_primary_has_is_not_lost) {
   });
 }
 
+TEST(Node, a_configuration_goes_through_the_log_like_everything_else) {
+  OneNode one(1);
+  one.peers.acknowledge = false;
+  one.run([&]() -> asio::awaitable<void> {
+    pb::ConfigurationEntry next = one.node->membership().newest();
+    next.add_members()->set_id(2);
+    next.mutable_members()->rbegin()->set_name("n2");
+    const auto change = [&](const pb::ConfigurationEntry& target) {
+      std::vector<Node::Draft> drafts(1);
+      drafts[0].kind = EntryKind::kConfiguration;
+      drafts[0].header =
+          Bytes::copy_of(enter(one.node->membership().newest(), target).SerializeAsString());
+      return one.node->write(std::move(drafts), pb::ACK_SYNC, soon());
+    };
+    const auto added = co_await change(next);
+    EXPECT_TRUE(added) << added.error().to_string();
+    if (!added) co_return;
+    EXPECT_EQ(one.node->membership().newest_index(), Index(added->token.index()));
+    EXPECT_EQ(find_member(one.node->membership().newest(), NodeId(2))->name(), "n2");
+    EXPECT_TRUE(one.node->core().configuration().is_learner(NodeId(2)));
+
+    next.mutable_members()->rbegin()->set_voter(true);
+    const auto promoted = co_await change(next);
+    EXPECT_TRUE(!promoted && promoted.error().code == Errc::kRefused)
+        << "nobody has heard of it yet";
+    EXPECT_FALSE(one.node->core().configuration().joint());
+  });
+}
+
 }  // namespace
 }  // namespace ballast::server

@@ -93,6 +93,34 @@ TEST(LogDamage, a_log_goes_on_after_a_torn_tail) {
   log.expect_entries({kept[0], make_entry(2, 2, 10)});
 }
 
+// Row 4, for a node that crashes after it was idle for a moment.
+TEST(LogDamage, rot_in_the_last_record_is_told_from_a_torn_tail_once_the_log_was_idle) {
+  const TemporaryDirectory directory;
+  const std::string hard_state_file = directory / "hard_state";
+  std::string noted;
+  {
+    const auto log = open_log(small_log(directory.path()));
+    append_and_wait(*log, {make_entry(1, 1, 5000)}, HardState{Term(3), NodeId(2)});
+    log->note_durable();
+    poll_until(*log, [&] { return log->oldest_pending_us() == 0; });
+    noted = read_at(hard_state_file, 0, 2 * kHardStateSlotBytes);
+    log->note_durable();  // nothing new: nothing is written
+    EXPECT_EQ(log->oldest_pending_us(), 0U);
+    EXPECT_EQ(read_at(hard_state_file, 0, 2 * kHardStateSlotBytes), noted);
+  }
+  write_at(hard_state_file, 0, noted);  // as a crash would have left it
+  {
+    const auto log = open_log(small_log(directory.path()));
+    EXPECT_EQ(log->last(), Index(1));
+    EXPECT_EQ(log->hard_state(), (HardState{Term(3), NodeId(2)}));
+  }
+  write_at(hard_state_file, 0, noted);
+  flip_bit(directory / segment_name(1), kSegmentHeaderBytes + 4096 + 100);
+  const auto log = open_segment_log(small_log(directory.path()));
+  ASSERT_FALSE(log) << "the record was forgotten";
+  EXPECT_EQ(log.error().code, Errc::kCorrupt);
+}
+
 TEST(LogDamage, a_torn_batch_may_have_lost_its_first_record_only) {
   const std::vector<Entry> kept{make_entry(1, 1, 100)};
   std::vector<Entry> batch;

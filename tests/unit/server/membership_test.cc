@@ -1,0 +1,100 @@
+#include "server/node/membership.h"
+
+#include <gtest/gtest.h>
+
+namespace ballast::server {
+namespace {
+
+// "1v 2o 3l": voter, outgoing, learner; "1vo" is both.
+pb::ConfigurationEntry entry_of(const std::string& text) {
+  pb::ConfigurationEntry entry;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find(' ', at), text.size());
+    const std::string word = text.substr(at, end - at);
+    pb::ConfigurationMember& member = *entry.add_members();
+    member.set_id(std::stoull(word));
+    member.set_name("n" + std::to_string(member.id()));
+    member.set_disk("disk " + std::to_string(member.id()));
+    member.set_voter(word.find('v') != std::string::npos);
+    member.set_outgoing(word.find('o') != std::string::npos);
+    at = end + 1;
+  }
+  return entry;
+}
+
+std::string text_of(const pb::ConfigurationEntry& entry) {
+  return raft::to_string(configuration_of(entry));
+}
+
+Bytes header(const pb::ConfigurationEntry& entry) {
+  return Bytes::copy_of(entry.SerializeAsString());
+}
+
+TEST(Membership, an_entry_that_no_group_could_have_is_refused) {
+  EXPECT_TRUE(parse_configuration(header(entry_of("1v 2v 3l"))));
+  EXPECT_EQ(parse_configuration(header(entry_of("1l"))).error().code, Errc::kCorrupt);
+  EXPECT_FALSE(parse_configuration(header(entry_of("1v 1v"))));
+  EXPECT_FALSE(parse_configuration(header(entry_of("0v 1v"))));
+  EXPECT_FALSE(parse_configuration(Bytes::copy_of("\xff\xff")));
+}
+
+TEST(Membership, voters_change_by_way_of_a_joint_configuration) {
+  const auto joint = enter(entry_of("1v 2v 3v 4l"), entry_of("1v 2v 4v"));
+  EXPECT_EQ(text_of(joint), "voters 1 2 4, outgoing 1 2 3");
+  EXPECT_EQ(text_of(leave(joint)), "voters 1 2 4");
+  EXPECT_EQ(find_member(joint, NodeId(3))->disk(), "disk 3") << "who goes is still spoken to";
+  EXPECT_EQ(text_of(enter(entry_of("1v"), entry_of("1v 2l"))), "voters 1, learners 2");
+}
+
+TEST(Membership, history_follows_the_log) {
+  Membership membership(entry_of("1v"));
+  membership.append(Index(3), entry_of("1v 2l"));
+  membership.append(Index(5), entry_of("1vo 2v"));
+  EXPECT_EQ(membership.newest_index(), Index(5));
+  membership.replace_from(Index(5));
+  EXPECT_EQ(text_of(membership.newest()), "voters 1, learners 2");
+  EXPECT_EQ(membership.configurations().size(), 1U);
+  membership.replace_from(Index(1));
+  EXPECT_EQ(text_of(membership.newest()), "voters 1") << "the founding one stays";
+}
+
+TEST(Membership, a_member_is_a_node_with_its_disk) {
+  const pb::ConfigurationEntry known = entry_of("1v 2v 3v");
+  struct Case {
+    const char* what;
+    Greeting greeting;
+    std::optional<Trust> expected;
+  };
+  const std::vector<Case> table = {
+      {"a member with its disk", {NodeId(2), "disk 2", "disk 1", Index(7)}, Trust::kEverything},
+      {"it does not know our disk yet", {NodeId(2), "disk 2", "", Index(0)}, Trust::kEverything},
+      {"a wiped disk under the old name", {NodeId(2), "new", "", Index(0)}, std::nullopt},
+      {"the same, with our configuration", {NodeId(2), "new", "disk 1", Index(7)}, std::nullopt},
+      {"it was replaced, and we lag", {NodeId(2), "new", "disk 1", Index(8)}, Trust::kEverything},
+      {"we were replaced, and it lags", {NodeId(2), "disk 2", "old 1", Index(6)}, Trust::kAnswers},
+      {"we were wiped", {NodeId(2), "disk 2", "old 1", Index(7)}, std::nullopt},
+      {"somebody whom we do not know yet",
+       {NodeId(9), "disk 9", "disk 1", Index(9)},
+       Trust::kEverything},
+  };
+  for (const Case& one : table) {
+    const auto trust = check_greeting(one.greeting, known, Index(7), "disk 1");
+    EXPECT_EQ(trust ? std::optional(*trust) : std::nullopt, one.expected) << one.what;
+  }
+}
+
+TEST(Membership, whoever_takes_us_for_another_disk_may_answer_and_ask_for_nothing_that_counts) {
+  const auto takes = [](auto body) {
+    return may_take(Trust::kAnswers, {NodeId(2), NodeId(1), Term(3), body});
+  };
+  EXPECT_TRUE(takes(raft::AppendReply{}));
+  EXPECT_TRUE(takes(raft::VoteReply{}));
+  EXPECT_TRUE(takes(raft::HeartbeatReply{}));
+  EXPECT_FALSE(takes(raft::VoteRequest{}));
+  EXPECT_FALSE(takes(raft::Append{}));
+  EXPECT_FALSE(takes(raft::Heartbeat{}));
+  EXPECT_FALSE(takes(raft::TimeoutNow{}));
+}
+
+}  // namespace
+}  // namespace ballast::server

@@ -4,13 +4,15 @@
 #include <ranges>
 
 #include "proto/base/check.h"
-#include "server/raft/quorum.h"
 
 namespace ballast::raft::testing {
 
-Cluster::Cluster(uint64_t count, Options pattern, uint64_t seed)
+Cluster::Cluster(uint64_t count, Options pattern, uint64_t seed, uint64_t founders)
     : pattern_(std::move(pattern)), seed_(seed), members_(count) {
-  for (uint64_t id = 1; id <= count; ++id) founders_.voters.push_back(NodeId(id));
+  if (founders == 0) founders = count;
+  for (uint64_t id = 1; id <= founders; ++id) founders_.voters.push_back(NodeId(id));
+  for (uint64_t id = 1; id <= founders; ++id)
+    member(NodeId(id)).disk.base.configuration = founders_;
   for (uint64_t id = 1; id <= count; ++id) start(NodeId(id));
 }
 
@@ -22,7 +24,10 @@ void Cluster::start(NodeId node) {
   const InitialState initial{.hard_state = self.disk.hard,
                              .log = self.disk.log,
                              .applied = self.disk.applied,
-                             .configuration = founders_};
+                             .configuration = self.disk.base.configuration,
+                             .configurations = configurations_of(self.disk),
+                             .configuration_index = self.disk.base.configuration_index,
+                             .base = self.disk.base.at};
   self.core.emplace(std::move(options), initial);
   self.seen = self.core->view();
 }
@@ -59,6 +64,75 @@ Status Cluster::transfer(NodeId from, NodeId to) {
 
 void Cluster::lost(NodeId node, NodeId peer) {
   member(node).core->peer_lost(peer);
+  after_input(node);
+}
+
+std::vector<ConfigurationAt> Cluster::configurations_of(const Disk& disk) const {
+  std::vector<ConfigurationAt> configurations;
+  for (const EntryMeta& entry : disk.log) {
+    if (entry.kind == EntryKind::kConfiguration)
+      configurations.push_back({entry.index, held_.at({entry.index, entry.term})});
+  }
+  return configurations;
+}
+
+Result<Index> Cluster::propose_configuration(NodeId node, const Configuration& next) {
+  Core& core = *member(node).core;
+  const Core::Proposal proposal{EntryKind::kConfiguration, 20, 0, next};
+  Result<Index> index = core.propose({&proposal, 1});
+  if (index) held_[{*index, core.term()}] = next;
+  after_input(node);
+  return index;
+}
+
+Result<Index> Cluster::change(NodeId node, const Configuration& target) {
+  const Configuration now = core(node).configuration();
+  return propose_configuration(node, now.joint() ? target : enter(now, target));
+}
+
+Result<Index> Cluster::leave(NodeId node) {
+  const Configuration& now = core(node).configuration();
+  return propose_configuration(node, {now.voters, {}, now.learners});
+}
+
+void Cluster::stall(NodeId node, bool stalled) {
+  member(node).core->set_disk_stalled(stalled);
+  after_input(node);
+}
+
+void Cluster::compact(NodeId node, Index upto) {
+  Member& self = member(node);
+  BALLAST_CHECK(upto <= self.disk.applied);
+  const View view = self.core->view();
+  Snapshot& base = self.disk.base;
+  for (const ConfigurationAt& held : configurations_of(self.disk)) {
+    if (held.index > upto) break;
+    base.configuration = held.configuration;
+    base.configuration_index = held.index;
+  }
+  self.disk.log.erase(self.disk.log.begin(),
+                      self.disk.log.begin() + static_cast<std::ptrdiff_t>(upto - base.at.index));
+  base.at = {upto, self.core->term_at(upto)};
+  self.core->compact(upto);
+  after_input(node);
+}
+
+void Cluster::install(NodeId node, NodeId from) {
+  const Disk& source = member(from).disk;
+  Snapshot snapshot = source.base;
+  snapshot.at = {source.applied, core(from).term_at(source.applied)};
+  for (const ConfigurationAt& held : configurations_of(source)) {
+    if (held.index > source.applied) break;
+    snapshot.configuration = held.configuration;
+    snapshot.configuration_index = held.index;
+  }
+  Member& self = member(node);
+  self.core->snapshot_installed(snapshot);
+  if (self.core->base() == snapshot.at) {  // else its log was as good
+    self.disk.base = snapshot;
+    self.disk.log.clear();
+    self.disk.applied = snapshot.at.index;
+  }
   after_input(node);
 }
 
@@ -101,9 +175,9 @@ void Cluster::complete_write(Member& self) {
   Write& write = self.writes.front();
   if (write.hard) self.disk.hard = *write.hard;
   if (!write.entries.empty()) {
-    const uint64_t keep = write.entries.front().index.value() - 1;
-    BALLAST_CHECK(keep <= self.disk.log.size(), "a write leaves a gap in the log");
-    self.disk.log.resize(keep);
+    const Index before = write.entries.front().index - 1;
+    BALLAST_CHECK(before <= self.disk.last(), "a write leaves a gap in the log");
+    self.disk.log.resize(before - self.disk.base.at.index);
     self.disk.log.insert(self.disk.log.end(), write.entries.begin(), write.entries.end());
   }
   self.writes.pop_front();
@@ -144,7 +218,10 @@ void Cluster::take_ready(NodeId node, Member& self) {
   if (ready.commit < self.disk.applied) {
     violations.push_back(fmt::format("node {}: Ready.commit fell to {}", node, ready.commit));
   }
-  if (ready.commit.value() > self.disk.log.size()) {
+  if (ready.snapshot_needed != Index()) {
+    say(fmt::format("{} needs a snapshot at {} or later", node, ready.snapshot_needed));
+  }
+  if (ready.commit > self.disk.last()) {
     violations.push_back(
         fmt::format("node {}: {} is to be applied before it is durable", node, ready.commit));
     return;
@@ -169,13 +246,16 @@ void Cluster::check(NodeId, Member& self) {
 void Cluster::check_durable(Index from, Index until) {
   for (Index index = from; index <= until; ++index) {
     const EntryMeta entry = invariants_.committed_at(index);
-    const auto holding = std::ranges::count_if(members_, [&](const Member& one) {
-      const auto& log = one.disk.log;
-      return log.size() >= index.value() && log[index.value() - 1] == entry;
-    });
-    if (static_cast<size_t>(holding) < majority(members_.size())) {
-      violations.push_back(
-          fmt::format("entry {} is committed and on {} disks only", index, holding));
+    const auto holds = [&](NodeId id) {
+      const Disk& disk = member(id).disk;
+      const EntryMeta* held = disk.find(index);
+      return index <= disk.base.at.index || (held != nullptr && *held == entry);
+    };
+    // The voters are those of a configuration that was in force since; which one, the leader knows
+    // (check_core).
+    const auto enough = [&](const Configuration& voters) { return has_majority(voters, holds); };
+    if (!enough(founders_) && std::ranges::none_of(held_ | std::views::values, enough)) {
+      violations.push_back(fmt::format("entry {} is committed and not on enough disks", index));
     }
   }
 }
@@ -184,10 +264,12 @@ void Cluster::check_matches(const View& leader) {
   for (const PeerView& peer : leader.peers) {
     const Disk& disk = member(peer.id).disk;
     if (disk.hard.term != leader.term || peer.match == Index()) continue;
-    const uint64_t at = peer.match.value();
-    if (disk.log.size() < at || disk.log[at - 1].term != core(leader.id).term_at(peer.match)) {
-      violations.push_back(
-          fmt::format("leader {}: match {} of node {} is not on its disk", leader.id, at, peer.id));
+    const Index begin = std::max(disk.base.at.index, core(leader.id).base().index);
+    if (peer.match <= begin) continue;
+    const EntryMeta* held = disk.find(peer.match);
+    if (held == nullptr || held->term != core(leader.id).term_at(peer.match)) {
+      violations.push_back(fmt::format("leader {}: match {} of node {} is not on its disk",
+                                       leader.id, peer.match, peer.id));
     }
   }
 }
@@ -202,6 +284,10 @@ void Cluster::report(const Member& self, const View& now) {
     say(fmt::format("{} votes {} in term {}", now.id, now.vote, now.term));
   }
   if (seen.commit != now.commit) say(fmt::format("{} commits {}", now.id, now.commit));
+  if (seen.configuration_index != now.configuration_index) {
+    say(fmt::format("{} has {} of entry {}", now.id, to_string(now.configuration),
+                    now.configuration_index));
+  }
 }
 
 std::string to_string(std::span<const EntryMeta> entries) {

@@ -17,14 +17,23 @@ namespace ballast::raft::testing {
 // What a node keeps over a crash.
 struct Disk {
   HardState hard;
+  Snapshot base;  // the log begins behind it
   std::vector<EntryMeta> log;
   Index applied;
+
+  Index last() const { return base.at.index + log.size(); }
+  // Null if the log does not hold it.
+  const EntryMeta* find(Index index) const {
+    if (index <= base.at.index || index > last()) return nullptr;
+    return &log[index - base.at.index - 1];
+  }
 };
 
 class Cluster {
  public:
-  // Nodes 1..count, all running, with `pattern` as options but for id, voters and seed.
-  Cluster(uint64_t count, Options pattern, uint64_t seed);
+  // Nodes 1..count, all running, with `pattern` as options but for id and seed. The first
+  // `founders` of them (0: all) make the group; the others wait to be added.
+  Cluster(uint64_t count, Options pattern, uint64_t seed, uint64_t founders = 0);
 
   // Inputs. REQUIRES: the node is running. Each one is followed by ready() and the invariants.
   void tick(NodeId node);
@@ -33,6 +42,14 @@ class Cluster {
   Result<uint64_t> read_index(NodeId node);
   Status transfer(NodeId from, NodeId to);
   void lost(NodeId node, NodeId peer);
+  // Begins a change to these voters and learners, or leaves a joint configuration.
+  Result<Index> change(NodeId node, const Configuration& target);
+  Result<Index> leave(NodeId node);
+  void stall(NodeId node, bool stalled);
+  // Drops the log up to `upto`, which the node has applied.
+  void compact(NodeId node, Index upto);
+  // Brings the state of `from`, as it has applied it, to the node.
+  void install(NodeId node, NodeId from);
   // To a node that is down: nothing.
   void deliver(const Message& message);
   // Completes the oldest `writes` writes of the node's disk.
@@ -85,6 +102,8 @@ class Cluster {
   void check(NodeId node, Member& member);
   void check_durable(Index from, Index until);
   void check_matches(const View& leader);
+  Result<Index> propose_configuration(NodeId node, const Configuration& next);
+  std::vector<ConfigurationAt> configurations_of(const Disk& disk) const;
   void report(const Member& before_and_now, const View& now);
   void say(const std::string& line) const {
     if (on_event) on_event(line);
@@ -92,6 +111,8 @@ class Cluster {
 
   Options pattern_;
   Configuration founders_;
+  // What the configuration entries hold, for the disks; by index and term.
+  std::map<std::pair<Index, Term>, Configuration> held_;
   uint64_t seed_;
   uint64_t starts_ = 0;
   std::vector<Member> members_;

@@ -29,6 +29,17 @@ uint64_t option(const Words& words, const std::string& key, uint64_t otherwise) 
   return otherwise;
 }
 
+// "key=1,2,3" among the words.
+std::vector<NodeId> nodes_of(const Words& words, const std::string& key) {
+  std::vector<NodeId> nodes;
+  for (const std::string& word : words) {
+    if (!word.starts_with(key + "=")) continue;
+    std::istringstream list(word.substr(key.size() + 1));
+    for (std::string node; std::getline(list, node, ',');) nodes.push_back(node_of(node));
+  }
+  return nodes;
+}
+
 // "A->B", "A->*", "*->B" and a message kind; both may be missing.
 struct Filter {
   std::string from = "*";
@@ -71,6 +82,9 @@ class Runner {
 
  private:
   void say(const std::string& line) { out_ += line + "\n"; }
+  void say_error(const Result<Index>& result) {
+    if (!result) say(result.error().to_string());
+  }
 
   bool group_command(const Words& words) {
     const std::string& command = words[0];
@@ -107,6 +121,19 @@ class Runner {
     } else if (command == "transfer") {
       Status status = cluster_->transfer(node_of(words[1]), node_of(words.at(2)));
       if (!status) say(status.error().to_string());
+    } else if (command == "change") {
+      say_error(cluster_->change(node_of(words[1]),
+                                 {nodes_of(words, "voters"), {}, nodes_of(words, "learners")}));
+    } else if (command == "leave") {
+      say_error(cluster_->leave(node_of(words[1])));
+    } else if (command == "stall") {
+      cluster_->stall(node_of(words[1]), words.at(2) == "on");
+    } else if (command == "compact") {
+      cluster_->compact(node_of(words[1]), Index(std::stoull(words.at(2))));
+    } else if (command == "install") {
+      cluster_->install(node_of(words[1]), node_of(words.at(2)));
+    } else if (command == "members") {
+      say(to_string(cluster_->core(node_of(words[1])).configuration()));
     } else if (command == "lost") {
       cluster_->lost(node_of(words[1]), node_of(words.at(2)));
     } else if (command == "crash") {
@@ -161,8 +188,8 @@ class Runner {
     options.append_entries_max = option(words, "append_entries", options.append_entries_max);
     options.append_bytes_max = option(words, "append_bytes", options.append_bytes_max);
     options.uncommitted_bytes_max = option(words, "uncommitted", options.uncommitted_bytes_max);
-    cluster_ =
-        std::make_unique<Cluster>(std::stoull(words.at(1)), options, option(words, "seed", 1));
+    cluster_ = std::make_unique<Cluster>(std::stoull(words.at(1)), options,
+                                         option(words, "seed", 1), option(words, "founders", 0));
     cluster_->on_event = [this](const std::string& line) { say(line); };
     cluster_->passes = [this](const Message& message) {
       return !cut_.contains({message.from, message.to});
@@ -251,7 +278,7 @@ class Runner {
     if (!cluster_->running(node)) {
       const Disk& disk = cluster_->disk(node);
       say(fmt::format("{} down, disk: term={} vote={} last={}", node, disk.hard.term,
-                      disk.hard.vote, disk.log.size()));
+                      disk.hard.vote, disk.last()));
       return;
     }
     const View view = cluster_->core(node).view();
@@ -263,15 +290,19 @@ class Runner {
   void print_log(NodeId node) {
     const Core& core = cluster_->core(node);
     std::vector<EntryMeta> entries;
-    for (Index index(1); index <= core.last(); ++index) entries.push_back(core.meta_at(index));
-    say(to_string(entries));
+    for (Index index = core.base().index + 1; index <= core.last(); ++index)
+      entries.push_back(core.meta_at(index));
+    say(entries.empty() ? "nothing" : to_string(entries));
   }
 
   void print_progress(NodeId node) {
     for (const PeerView& peer : cluster_->core(node).view().peers) {
       say(fmt::format("{} {} match={} next={} inflight={}/{}{}", peer.id,
-                      peer.probing ? "probe" : "replicate", peer.match, peer.next,
-                      peer.inflight_entries, peer.inflight_bytes, peer.active ? "" : " inactive"));
+                      peer.snapshot  ? "snapshot"
+                      : peer.probing ? "probe"
+                                     : "replicate",
+                      peer.match, peer.next, peer.inflight_entries, peer.inflight_bytes,
+                      peer.active ? "" : " inactive"));
     }
   }
 

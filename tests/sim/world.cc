@@ -371,6 +371,8 @@ void World::check_promise(SimNode& one, const raft::Message& message) {
       wrong(fmt::format("node {} gave its vote of term {} to {} before its disk held it", one.id(),
                         message.term, message.to));
   }
+  if (std::holds_alternative<raft::TimeoutNow>(message.body))
+    replicas_[message.to].told_term = message.term + 1;
   if (const auto* reply = std::get_if<raft::AppendReply>(&message.body)) {
     if (!reply->rejected && reply->index.value() > one.disk().durable().size())
       wrong(fmt::format("node {} acknowledged {} entries, and its disk holds {}", one.id(),
@@ -400,18 +402,21 @@ void World::check_isolation() {
     Replica& replica = replicas_[one->id()];
     for (const auto& its : nodes_) {
       const NodeId other = its->id();
-      const bool connected = one->reachable() && node(other).reachable() &&
-                             !cut(one->id(), other) && !cut(other, one->id());
-      // Whoever is not there itself may have its answers waiting.
-      if (connected || !one->reachable()) replica.contact_us[other] = now;
+      const bool there = node(other).reachable();
+      // Whoever is not there itself may have its answers waiting. A way there and a way back need
+      // not be open at the same time: an answer may wait for a disk.
+      if (!one->reachable() || (there && !cut(one->id(), other))) replica.asked_us[other] = now;
+      if (!one->reachable() || (there && !cut(other, one->id()))) replica.heard_us[other] = now;
     }
     if (!one->running()) continue;
     const raft::Core& core = one->node().core();
     const bool heard = raft::has_majority(core.configuration(), [&](NodeId other) {
-      return other == one->id() || now - replica.contact_us[other] <= patience;
+      return other == one->id() || (now - replica.asked_us[other] <= patience &&
+                                    now - replica.heard_us[other] <= patience);
     });
     if (core.configuration().voters.empty()) continue;
-    if (core.term() > replica.term && core.role() == raft::Role::kCandidate && !heard)
+    if (core.term() > replica.term && core.role() == raft::Role::kCandidate && !heard &&
+        core.term() != replica.told_term)
       wrong(fmt::format("node {} reached no majority for {} us and raised the term to {}",
                         one->id(), patience, core.term()));
     replica.term = core.term();

@@ -57,9 +57,11 @@ class World {
     uint64_t observed_applied = 0;
     bool led = false;
     Term term;
-    std::map<NodeId, uint64_t> contact_us;  // when it could last speak with each of the others
-    bool doomed = false;                    // crashes in the middle of its next log write
-    bool damaged = false;                   // its disk rots: it must not go on with it
+    Term told_term;                       // that a leader has told it to campaign in
+    std::map<NodeId, uint64_t> asked_us;  // when a message could last pass to each of the others
+    std::map<NodeId, uint64_t> heard_us;  // and from them
+    bool doomed = false;                  // crashes in the middle of its next log write
+    bool damaged = false;                 // its disk rots: it must not go on with it
   };
 
   void start_node(NodeId id);

@@ -26,6 +26,21 @@ class KilledLog {
   }
 
   void forget_durable_mark() { write_at(directory_ / "hard_state", 0, hard_state_); }
+
+  // Goes on with one more entry and is killed again, idle for a while before if `idle`.
+  void append_and_kill(const Entry& entry, bool idle) {
+    {
+      const auto log = open_log(small_log(directory_.path()));
+      append_and_wait(*log, {entry});
+      if (idle) {
+        log->note_durable();
+        poll_until(*log, [&] { return log->oldest_pending_us() == 0; });
+      }
+      hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
+    }
+    forget_durable_mark();
+  }
+
   std::string segment(uint64_t sequence = 1) const { return directory_ / segment_name(sequence); }
   std::string operator/(const std::string& name) const { return directory_ / name; }
   auto open() const { return open_segment_log(small_log(directory_.path())); }
@@ -165,6 +180,30 @@ TEST(LogDamage, the_last_batch_is_rot_if_it_is_known_to_have_been_durable) {
   log.expect_corrupt(1, kHeader + 2 * 8192, "CRC32C");
   log.forget_durable_mark();
   log.expect_entries({make_entry(1, 1, 10), make_entry(2, 1, 10)});
+}
+
+TEST(LogDamage, the_last_batch_is_rot_once_the_log_has_been_idle) {
+  const std::vector<Entry> first{make_entry(1, 1, 10), make_entry(2, 1, 10)};
+  for (const bool idle : {false, true}) {
+    KilledLog log({first});
+    log.append_and_kill(make_entry(3, 1, 10), idle);
+    flip_bit(log.segment(), kHeader + 2 * 8192 + 60);
+    if (idle) {
+      log.expect_corrupt(1, kHeader + 2 * 8192, "CRC32C");
+    } else {
+      log.expect_entries(first);  // the window that the format page describes
+    }
+  }
+}
+
+TEST(LogDamage, either_copy_of_the_hard_state_says_how_far_the_log_was_durable) {
+  for (const uint64_t slot : {0, 1}) {
+    KilledLog log({{make_entry(1, 1, 10)}});
+    log.append_and_kill(make_entry(2, 1, 10), true);
+    flip_bit(log / "hard_state", slot * kHardStateSlotBytes + 33);
+    flip_bit(log.segment(), kHeader + 8192 + 60);
+    log.expect_corrupt(1, kHeader + 8192, "CRC32C");
+  }
 }
 
 class RolledOver : public testing::Test {

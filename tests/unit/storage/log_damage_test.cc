@@ -206,6 +206,18 @@ TEST(LogDamage, either_copy_of_the_hard_state_says_how_far_the_log_was_durable) 
   }
 }
 
+TEST(LogDamage, a_segment_that_is_reported_as_damaged_keeps_its_records) {
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 4; ++i) entries.push_back(make_entry(i, 1, 4 << 20));
+  KilledLog log({{entries[0]}, {entries[1]}, {entries[2]}});
+  log.append_and_kill(entries[3], true);  // begins the second segment
+  std::filesystem::remove(log.segment(3));
+  flip_bit(log.segment(2), 20);
+  for (int round = 0; round < 2; ++round) log.expect_corrupt(1, kHeader + 3 * (4096 + (4 << 20)));
+  flip_bit(log.segment(2), 20);
+  log.expect_entries(entries);
+}
+
 class RolledOver : public testing::Test {
  protected:
   static std::vector<std::vector<Entry>> batches() {

@@ -49,6 +49,7 @@ class LogStore {
   // Writes down how far the log is durable, if that is not on the disk yet and nothing else is
   // being written: to be called now and then. Records tell it of those before them, so only the
   // last ones need it: without, a rotten last record would look like one that a crash cut off.
+  // An append that arrives meanwhile waits for one small write at most.
   virtual void note_durable() = 0;
 
   // Plans a read of [first, last], all of them durable.

@@ -156,7 +156,6 @@ class Recovery {
                 find_later_record(source, group_, segment.sequence, kSegmentHeaderBytes,
                                   log_.chain.next_serial));
     if (later != 0) return corrupt(segment, 0, header.error().message);
-    BALLAST_TRY_STATUS(erase_tail(segment, 0));
     return std::optional<SegmentHeader>();
   }
 
@@ -198,11 +197,21 @@ class Recovery {
     return {};
   }
 
-  // The last segment in use may end in a torn batch; anything else is rot.
+  // Erases what torn writes left, and nothing before all is known to be just that.
   Status finish_tail() {
+    if (!BALLAST_PLANTED(kRotIsTornTail)) {
+      BALLAST_TRY_STATUS(check_tail());
+    }
+    if (log_.prepared) {
+      BALLAST_TRY_STATUS(erase_tail(*log_.prepared, 0));
+    }
+    return log_.segments.empty() ? Status() : erase_tail(*log_.segments.back(), log_.write_offset);
+  }
+
+  // The last segment in use may end in a torn batch; anything else is rot.
+  Status check_tail() const {
     const bool none = log_.segments.empty();
     const SegmentFile& last = none ? *files_.front() : *log_.segments.back();
-    if (BALLAST_PLANTED(kRotIsTornTail)) return erase_tail(last, log_.write_offset);
     if (!none) {
       FileSource source(last);
       BALLAST_TRY(const uint64_t later,
@@ -213,7 +222,7 @@ class Recovery {
     if (log_.chain.next_serial < log_.hard_state.durable_serial)
       return corrupt(last, log_.write_offset,
                      none ? "the log is empty although it held records" : tail_cause_);
-    return none ? Status() : erase_tail(last, log_.write_offset);
+    return {};
   }
 
   const std::string directory_;

@@ -106,7 +106,12 @@ class SegmentLog final : public LogStore {
     batch_.hard_state = hard_state_.state;
     batch_.since_us = now_us();
     batch_.started_us = batch_.since_us;
-    write_hard_state(hard_state_.state, [this] { finish_batch(); });
+    encode_slot(hard_state_.state);
+    write_slot(0, [this] {
+      // Term and vote are the same in both copies: whoever waits needn't wait for the second.
+      if (!appends_.empty()) return finish_batch();
+      write_slot(1, [this] { finish_batch(); });
+    });
   }
 
   Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const override {
@@ -249,11 +254,15 @@ class SegmentLog final : public LogStore {
   // One copy after the other: if a crash tears the first, the second still holds the old state,
   // which nobody was told to be past.
   void write_hard_state(HardState state, std::move_only_function<void()> then) {
+    encode_slot(state);
+    write_slot(0, [this, then = std::move(then)]() mutable { write_slot(1, std::move(then)); });
+  }
+
+  void encode_slot(HardState state) {
     hard_state_.state = state;
     hard_state_.durable_serial = durable_serial_;
     ++hard_state_.sequence;
     encode_hard_state(hard_state_, slot_.span());
-    write_slot(0, [this, then = std::move(then)]() mutable { write_slot(1, std::move(then)); });
   }
 
   void write_slot(uint64_t slot, std::move_only_function<void()> then) {

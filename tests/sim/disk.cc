@@ -51,7 +51,7 @@ class SimDisk::Queue final : public storage::IoQueue {
   }
   void drain() override {
     while (alive() && !(disk_.in_flight_.empty() && disk_.completed_.empty())) {
-      for (Write& write : std::exchange(disk_.in_flight_, {})) {
+      for (auto& [number, write] : std::exchange(disk_.in_flight_, {})) {
         disk_.land(write);
         disk_.completed_.emplace_back(std::move(write.done), Status());
       }
@@ -94,13 +94,14 @@ void SimDisk::start(Write write) {
   uint64_t us = faults.write_us_min + chance_.below(faults.write_us_max - faults.write_us_min + 1);
   if (hits(faults.stall_ppm)) us += chance_.below(faults.stall_us_max + 1);
   const bool fails = hits(faults.error_ppm);
-  in_flight_.push_back(std::move(write));
+  in_flight_.emplace(++started_, std::move(write));
   if (on_write) on_write(us);
-  scheduler_.after(us, [this, at = std::prev(in_flight_.end()), life = life_, fails] {
-    if (life != life_) return;  // the node crashed meanwhile
+  scheduler_.after(us, [this, number = started_, fails] {
+    const auto at = in_flight_.find(number);
+    if (at == in_flight_.end()) return;  // the node crashed, or waited for it, meanwhile
     if (fails) return on_error();
-    land(*at);
-    completed_.emplace_back(std::move(at->done), Status());
+    land(at->second);
+    completed_.emplace_back(std::move(at->second.done), Status());
     in_flight_.erase(at);
     on_ready_();
   });
@@ -111,6 +112,14 @@ void SimDisk::put(const std::string& path, uint64_t offset,
   auto file = storage::open_file(path, O_RDWR);
   BALLAST_CHECK(file && storage::write_fully(*file, bytes, offset), "the simulation can't write {}",
                 path);
+}
+
+MutableBytes SimDisk::get(const std::string& path, uint64_t offset, size_t bytes) const {
+  const auto file = storage::open_file(path, O_RDONLY);
+  MutableBytes read(bytes);
+  BALLAST_CHECK(file && storage::read_fully(*file, read.span(), offset),
+                "the simulation can't read {}", path);
+  return read;
 }
 
 void SimDisk::land(const Write& write) {
@@ -155,7 +164,7 @@ void SimDisk::note(const Write& write) {
 void SimDisk::crash() {
   ++life_;
   completed_.clear();  // they have landed; nobody heard of it
-  for (const Write& write : std::exchange(in_flight_, {})) {
+  for (const auto& [number, write] : std::exchange(in_flight_, {})) {
     // All, none, or any of the sectors.
     const uint64_t share = chance_.below(5);
     for (size_t at = 0; at < write.bytes.size(); at += kSector) {
@@ -178,21 +187,34 @@ void SimDisk::wipe() {
   std::filesystem::create_directories(directory_);
 }
 
-bool SimDisk::rot() {
+const SimDisk::Place* SimDisk::some_known_place() {
   const auto known = std::ranges::partition_point(
       places_, [this](const Place& place) { return place.serial < known_serial_; });
   const auto candidates = static_cast<uint64_t>(known - places_.begin());
-  if (candidates == 0) return false;
+  if (candidates == 0) return nullptr;
   // The newest are the ones that a careless recovery would give up.
   const uint64_t back = chance_.below(2) == 0 ? chance_.below(candidates)
                                               : chance_.below(std::min<uint64_t>(candidates, 3));
-  const Place& place = places_[candidates - 1 - back];
-  auto file = storage::open_file(place.path, O_RDWR);
-  MutableBytes sector(kSector);
-  const uint64_t at = place.offset + chance_.below(place.bytes / kSector) * kSector;
-  BALLAST_CHECK(file && storage::read_fully(*file, sector.span(), at));
+  return &places_[candidates - 1 - back];
+}
+
+bool SimDisk::rot() {
+  const Place* place = some_known_place();
+  if (place == nullptr) return false;
+  const uint64_t at = place->offset + chance_.below(place->bytes / kSector) * kSector;
+  MutableBytes sector = get(place->path, at, kSector);
   sector.data()[chance_.below(64)] ^= std::byte{0x10};
-  put(place.path, at, sector.span());
+  put(place->path, at, sector.span());
+  return true;
+}
+
+bool SimDisk::misplace() {
+  const Place* hit = some_known_place();
+  if (hit == nullptr || places_.size() < 2) return false;
+  const Place* meant = &places_[chance_.below(places_.size() - 1)];
+  if (meant >= hit) ++meant;
+  const size_t bytes = std::min(hit->bytes, meant->bytes);
+  put(hit->path, hit->offset, get(meant->path, meant->offset, bytes).span());
   return true;
 }
 

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -59,6 +58,9 @@ class SimDisk {
   // last ones it can't tell rot from a torn tail (docs/formats/log_segment.md). Returns false if
   // there is none.
   bool rot();
+  // A write that was meant for another record's place has landed on such a record: where it was
+  // meant to go, it is too. Returns false if there are no two records.
+  bool misplace();
 
   // Term and vote that a restart would find.
   const HardState& hard_state() const { return hard_state_; }
@@ -76,29 +78,33 @@ class SimDisk {
     std::vector<std::byte> bytes;
     storage::IoQueue::Completion done;
   };
-  using InFlight = std::list<Write>;
 
-  void start(Write write);
-  void land(const Write& write);
-  void note(const Write& write);
-  void put(const std::string& path, uint64_t offset, std::span<const std::byte> bytes) const;
-
-  const std::string directory_;
-  Scheduler& scheduler_;
-  raft::Prng chance_;
-  InFlight in_flight_;
-  uint64_t life_ = 0;
-  std::function<void()> on_ready_;
-  std::vector<std::pair<storage::IoQueue::Completion, Status>> completed_;
-  std::vector<DurableEntry> durable_;
-  HardState hard_state_;
-  uint64_t known_serial_ = 0;  // records before it are known to have landed, by what lies behind
   struct Place {
     uint64_t serial;
     std::string path;
     uint64_t offset;
     uint64_t bytes;
   };
+
+  void start(Write write);
+  void land(const Write& write);
+  void note(const Write& write);
+  void put(const std::string& path, uint64_t offset, std::span<const std::byte> bytes) const;
+  MutableBytes get(const std::string& path, uint64_t offset, size_t bytes) const;
+  // A record that the disk knows to have landed, rather a new one; null if there is none.
+  const Place* some_known_place();
+
+  const std::string directory_;
+  Scheduler& scheduler_;
+  raft::Prng chance_;
+  uint64_t started_ = 0;
+  std::map<uint64_t, Write> in_flight_;  // by the order in which they were started
+  uint64_t life_ = 0;
+  std::function<void()> on_ready_;
+  std::vector<std::pair<storage::IoQueue::Completion, Status>> completed_;
+  std::vector<DurableEntry> durable_;
+  HardState hard_state_;
+  uint64_t known_serial_ = 0;  // records before it are known to have landed, by what lies behind
   std::vector<Place> places_;  // of records that landed, in order
 };
 

@@ -26,6 +26,21 @@ class KilledLog {
   }
 
   void forget_durable_mark() { write_at(directory_ / "hard_state", 0, hard_state_); }
+
+  // Goes on with one more entry and is killed again, idle for a while before if `idle`.
+  void append_and_kill(const Entry& entry, bool idle) {
+    {
+      const auto log = open_log(small_log(directory_.path()));
+      append_and_wait(*log, {entry});
+      if (idle) {
+        log->note_durable();
+        poll_until(*log, [&] { return log->oldest_pending_us() == 0; });
+      }
+      hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
+    }
+    forget_durable_mark();
+  }
+
   std::string segment(uint64_t sequence = 1) const { return directory_ / segment_name(sequence); }
   std::string operator/(const std::string& name) const { return directory_ / name; }
   auto open() const { return open_segment_log(small_log(directory_.path())); }
@@ -91,34 +106,6 @@ TEST(LogDamage, a_log_goes_on_after_a_torn_tail) {
     append_and_wait(**opened, {make_entry(2, 2, 10)});
   }
   log.expect_entries({kept[0], make_entry(2, 2, 10)});
-}
-
-// Row 4, for a node that crashes after it was idle for a moment.
-TEST(LogDamage, rot_in_the_last_record_is_told_from_a_torn_tail_once_the_log_was_idle) {
-  const TemporaryDirectory directory;
-  const std::string hard_state_file = directory / "hard_state";
-  std::string noted;
-  {
-    const auto log = open_log(small_log(directory.path()));
-    append_and_wait(*log, {make_entry(1, 1, 5000)}, HardState{Term(3), NodeId(2)});
-    log->note_durable();
-    poll_until(*log, [&] { return log->oldest_pending_us() == 0; });
-    noted = read_at(hard_state_file, 0, 2 * kHardStateSlotBytes);
-    log->note_durable();  // nothing new: nothing is written
-    EXPECT_EQ(log->oldest_pending_us(), 0U);
-    EXPECT_EQ(read_at(hard_state_file, 0, 2 * kHardStateSlotBytes), noted);
-  }
-  write_at(hard_state_file, 0, noted);  // as a crash would have left it
-  {
-    const auto log = open_log(small_log(directory.path()));
-    EXPECT_EQ(log->last(), Index(1));
-    EXPECT_EQ(log->hard_state(), (HardState{Term(3), NodeId(2)}));
-  }
-  write_at(hard_state_file, 0, noted);
-  flip_bit(directory / segment_name(1), kSegmentHeaderBytes + 4096 + 100);
-  const auto log = open_segment_log(small_log(directory.path()));
-  ASSERT_FALSE(log) << "the record was forgotten";
-  EXPECT_EQ(log.error().code, Errc::kCorrupt);
 }
 
 TEST(LogDamage, a_torn_batch_may_have_lost_its_first_record_only) {
@@ -193,6 +180,42 @@ TEST(LogDamage, the_last_batch_is_rot_if_it_is_known_to_have_been_durable) {
   log.expect_corrupt(1, kHeader + 2 * 8192, "CRC32C");
   log.forget_durable_mark();
   log.expect_entries({make_entry(1, 1, 10), make_entry(2, 1, 10)});
+}
+
+TEST(LogDamage, the_last_batch_is_rot_once_the_log_has_been_idle) {
+  const std::vector<Entry> first{make_entry(1, 1, 10), make_entry(2, 1, 10)};
+  for (const bool idle : {false, true}) {
+    KilledLog log({first});
+    log.append_and_kill(make_entry(3, 1, 10), idle);
+    flip_bit(log.segment(), kHeader + 2 * 8192 + 60);
+    if (idle) {
+      log.expect_corrupt(1, kHeader + 2 * 8192, "CRC32C");
+    } else {
+      log.expect_entries(first);  // the window that the format page describes
+    }
+  }
+}
+
+TEST(LogDamage, either_copy_of_the_hard_state_says_how_far_the_log_was_durable) {
+  for (const uint64_t slot : {0, 1}) {
+    KilledLog log({{make_entry(1, 1, 10)}});
+    log.append_and_kill(make_entry(2, 1, 10), true);
+    flip_bit(log / "hard_state", slot * kHardStateSlotBytes + 33);
+    flip_bit(log.segment(), kHeader + 8192 + 60);
+    log.expect_corrupt(1, kHeader + 8192, "CRC32C");
+  }
+}
+
+TEST(LogDamage, a_segment_that_is_reported_as_damaged_keeps_its_records) {
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 4; ++i) entries.push_back(make_entry(i, 1, 4 << 20));
+  KilledLog log({{entries[0]}, {entries[1]}, {entries[2]}});
+  log.append_and_kill(entries[3], true);  // begins the second segment
+  std::filesystem::remove(log.segment(3));
+  flip_bit(log.segment(2), 20);
+  for (int round = 0; round < 2; ++round) log.expect_corrupt(1, kHeader + 3 * (4096 + (4 << 20)));
+  flip_bit(log.segment(2), 20);
+  log.expect_entries(entries);
 }
 
 class RolledOver : public testing::Test {

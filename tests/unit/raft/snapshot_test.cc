@@ -39,8 +39,7 @@ TEST(Snapshot, a_follower_behind_the_base_is_told_so_and_then_left_alone) {
   EXPECT_EQ(texts(node.flush()).find("1->3"), std::string::npos);
   EXPECT_EQ(texts(node.hear(3, 1, lacks)), "") << "an old refusal changes nothing";
   // It came back with more than was asked for.
-  EXPECT_EQ(texts(node.acknowledge(3, 9)),
-            "1->3 Append term=1 prev=9/1 commit=10 [10-11/1]\n");
+  EXPECT_EQ(texts(node.acknowledge(3, 9)), "1->3 Append term=1 prev=9/1 commit=10 [10-11/1]\n");
 }
 
 TEST(Snapshot, a_follower_asks_its_driver_and_goes_on_behind_what_was_installed) {

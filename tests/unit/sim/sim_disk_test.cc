@@ -11,7 +11,7 @@ using storage::make_entry;
 using storage::read_all;
 
 constexpr uint64_t kMs = 1'000;
-constexpr uint64_t kSeeds = 60;
+constexpr uint64_t kSeeds = BALLAST_DISK_SEEDS;
 
 // Of all sizes; a few segments of the simulated disk fill up in the course of a test.
 size_t payload_of(uint64_t index, uint64_t term) {

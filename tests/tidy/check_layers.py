@@ -29,7 +29,7 @@ ONLY_IN = {
     r"rocksdb/": ["storage", "tests"],
     r"liburing": ["storage"],
     r"boost/asio": ["proto/net"],
-    r"spdlog/": ["server"],
+    r"spdlog/": ["server", "tests"],
     r"zstd": ["bench"],
     r"(thread|mutex|condition_variable|future|chrono|random|fstream|filesystem|iostream)$": {
         "not": ["server/raft", "quant", "proto/wire"]

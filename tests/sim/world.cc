@@ -263,6 +263,14 @@ bool World::may_damage(const SimNode& one) {
   return bad <= (core.configuration().voters.size() - 1) / 2;
 }
 
+// Nobody lets a disk vote that is lost already, if the others could not outvote the lost ones.
+bool World::has_intact_majority(const pb::ConfigurationEntry& members) {
+  return raft::has_majority(server::configuration_of(members), [&](NodeId id) {
+    return server::find_member(members, id)->disk() == node(id).disk_uuid() &&
+           !replicas_[id].damaged;
+  });
+}
+
 // It finds out when it reads it, and then its disk is replaced.
 void World::rot_one() {
   if (faults_.change_ms == 0 && counts_.rot > 0) return;  // nobody would take a new disk in
@@ -332,7 +340,7 @@ void World::change_membership() {
   if (leads == nullptr || leads->node().core().configuration().joint()) return;
   const pb::ConfigurationEntry& now = leads->node().membership().newest();
   const auto next = next_configuration(now);
-  if (!next) return;
+  if (!next || !has_intact_majority(*next)) return;
   std::vector<server::Node::Draft> drafts;
   drafts.push_back({.kind = EntryKind::kConfiguration,
                     .header = Bytes::copy_of(server::enter(now, *next).SerializeAsString())});
@@ -397,16 +405,20 @@ void World::probe(SimNode& one) { prober_->probe(one); }
 // leader would have to go when it comes back. A message may be on its way for a while.
 void World::check_isolation() {
   const uint64_t now = scheduler_.now_us();
-  const uint64_t patience = 3 * faults_.slow_us_max + 500 * kMs;
+  // Both ways, and an answer that waits for its node's disk.
+  const uint64_t patience = 3 * faults_.slow_us_max + 500 * kMs +
+                            (faults_.stall_ppm == 0 ? 0 : faults_.stall_us_max);
   for (const auto& one : nodes_) {
     Replica& replica = replicas_[one->id()];
     for (const auto& its : nodes_) {
       const NodeId other = its->id();
-      const bool there = node(other).reachable();
-      // Whoever is not there itself may have its answers waiting. A way there and a way back need
-      // not be open at the same time: an answer may wait for a disk.
-      if (!one->reachable() || (there && !cut(one->id(), other))) replica.asked_us[other] = now;
-      if (!one->reachable() || (there && !cut(other, one->id()))) replica.heard_us[other] = now;
+      // Whoever is not there itself may have its answers waiting, and one that sleeps may have the
+      // question waiting. A way there and a way back need not be open at the same time: an answer
+      // may wait for a disk.
+      const bool asks = node(other).running() && !cut(one->id(), other);
+      const bool answers = node(other).reachable() && !cut(other, one->id());
+      if (!one->reachable() || asks) replica.asked_us[other] = now;
+      if (!one->reachable() || answers) replica.heard_us[other] = now;
     }
     if (!one->running()) continue;
     const raft::Core& core = one->node().core();

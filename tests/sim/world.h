@@ -89,6 +89,7 @@ class World {
   void replace_disk(SimNode& one);
   void change_membership();
   bool may_damage(const SimNode& one);
+  bool has_intact_majority(const pb::ConfigurationEntry& members);
   SimNode* leader();
   std::optional<pb::ConfigurationEntry> next_configuration(const pb::ConfigurationEntry& now);
 

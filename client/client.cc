@@ -6,6 +6,7 @@
 #include "client/internal/convert.h"
 #include "client/internal/download.h"
 #include "client/internal/engine.h"
+#include "client/internal/members.h"
 #include "client/internal/publish.h"
 #include "client/internal/upload.h"
 #include "proto/base/limits.h"
@@ -449,7 +450,10 @@ NodeStatus Client::Impl::ask_status(const Member& member) {
   if (!response) return {.member = member, .error = response.error()};
   const pb::StatusReply& reply = response->reply.status();
   // A pinned client asks whoever is behind its endpoint.
-  return from_wire(reply, {.id = reply.id(), .name = reply.name(), .address = member.address});
+  return from_wire(reply, {.id = reply.id(),
+                           .name = reply.name(),
+                           .address = member.address,
+                           .learner = member.learner});
 }
 
 Result<ClusterStatus> Client::status() {
@@ -464,26 +468,18 @@ Result<ClusterStatus> Client::status() {
   return cluster;
 }
 
+Result<Membership> Client::membership() { return client::membership(impl_->engine); }
+
+Result<MemberStep> Client::change_members(const MemberChange& change) {
+  return client::change_members(impl_->engine, change);
+}
+
 Result<Member> Client::transfer_leadership(const std::string& to) {
-  Engine& engine = impl_->engine;
-  pb::Request request;
-  request.mutable_transfer_leader();
-  const auto by_name = [&](const std::string& name) {
-    return std::ranges::find(engine.members(), name, &Member::name);
-  };
-  if (!to.empty()) {
-    const auto target = by_name(to);
-    if (target == engine.members().end())
-      return fail(Errc::kInvalidArgument, "the cluster has no member '{}'", to);
-    request.mutable_transfer_leader()->set_to(target->id);
-  }
-  BALLAST_TRY(const Response response,
-              engine.at_leader(std::move(request), engine.deadline(milliseconds(10'000))));
-  const uint64_t leader = response.reply.transfer_leader().leader();
-  const auto member = std::ranges::find(engine.members(), leader, &Member::id);
-  if (member == engine.members().end())
-    return fail(Errc::kInternal, "leadership moved to {}, which is no member", leader);
-  return *member;
+  return client::transfer_leadership(impl_->engine, to);
+}
+
+Result<Member> Client::drain(const std::string& node, bool undo) {
+  return client::drain(impl_->engine, node, undo);
 }
 
 VerifyReport Client::Impl::verify_member(const Member& member, bool deep) {

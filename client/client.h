@@ -269,6 +269,7 @@ struct Member {
   uint64_t id = 0;
   std::string name;
   std::string address;
+  bool learner = false;  // has no vote
 };
 struct PeerStatus {
   uint64_t id = 0;
@@ -296,6 +297,7 @@ struct NodeStatus {
   uint64_t last_append_us = 0;
   std::vector<PeerStatus> peers;  // at the leader
   std::string version;            // of ballastd
+  bool drained = false;           // does not take leadership
 };
 struct ClusterStatus {
   std::string cluster_uuid;
@@ -303,6 +305,46 @@ struct ClusterStatus {
 
   const NodeStatus* leader() const;  // null: none; of several that say so, the highest term's
   size_t reachable() const;
+};
+
+// ---- members (docs/membership.md) ----
+
+struct MemberInfo {
+  Member member;
+  std::string disk;    // its uuid; empty: not known yet
+  std::string role;    // "voter", "learner", "joining", "leaving"
+  uint64_t match = 0;  // the last index known to be durable there
+  uint64_t lag_bytes = 0;
+  bool active = false;  // the primary has heard from it within an election timeout
+  bool drained = false;
+};
+// A disk that asks to be let in.
+struct WaitingDisk {
+  Member member;
+  std::string disk;
+  uint64_t seconds = 0;  // since it asked last
+};
+struct Membership {
+  uint64_t configuration_index = 0;  // of the log entry that says so; 0: the founders
+  bool settled = false;              // committed, and no change is under way
+  uint64_t leader = 0;
+  std::vector<MemberInfo> members;  // by id
+  std::vector<WaitingDisk> waiting;
+};
+struct MemberChange {
+  enum class Action { kAdd, kPromote, kRemove, kReplace };
+  Action action = Action::kAdd;
+  std::string name;
+  std::string address;                      // of kAdd; of kReplace if it is not to be guessed
+  bool learner = false;                     // of kReplace: it gets no vote
+  uint64_t expect_configuration_index = 0;  // else kConflict; 0: any
+  bool dry_run = false;
+};
+struct MemberStep {
+  uint64_t configuration_index = 0;
+  bool done = false;
+  std::vector<std::string> steps;  // what is left, or would be done
+  std::string waiting;             // not empty: why the next step has not been taken yet
 };
 
 struct VerifyReport {
@@ -389,9 +431,18 @@ class Client {
   Result<ClusterStatus> status();
   // Hands leadership to a member by name; empty: the one that is furthest. Returns the new leader.
   Result<Member> transfer_leadership(const std::string& to);
+  // The members as the primary sees them.
+  Result<Membership> membership();
+  // Takes one step of a change; ask again until it is done. Errors, with what to do: kRefused,
+  // kNotFound, kConflict, kInvalidArgument; others as writes.
+  Result<MemberStep> change_members(const MemberChange& change);
+  // The node hands leadership over if it has it, and does not take it until `undo` or its restart.
+  // Returns who leads. Errors: kUnavailable if nobody can take over; kInvalidArgument (no member).
+  Result<Member> drain(const std::string& node, bool undo);
   // Every node reports the digest of its rows; with `deep` it also reads all its blocks and
   // compares their SHA-256.
   Result<std::vector<VerifyReport>> verify(bool deep);
+  // As this client knows them now: it learns of changes from the nodes' answers.
   std::vector<Member> members() const;
 
  private:

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "proto/base/limits.h"
+#include "proto/base/names.h"
 
 namespace ballast::server {
 namespace {
@@ -84,6 +85,7 @@ Result<MemberConfig> read_member(const toml::node& node) {
   BALLAST_TRY(const uint64_t id, section.number("id", 1, 1'000'000));
   member.id = NodeId(id);
   BALLAST_TRY(member.name, section.text("name"));
+  BALLAST_TRY_STATUS(check_node_name(member.name));
   BALLAST_TRY(const std::string address, section.text("address"));
   BALLAST_TRY(member.address, net::parse_endpoint(address));
   BALLAST_TRY_STATUS(section.finish());

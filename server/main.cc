@@ -78,17 +78,27 @@ struct Daemon {
   std::unique_ptr<Listener> listener;
 };
 
-NodeOptions node_options(const Config& config) {
+NodeOptions node_options(const Config& config, const storage::Identity& identity) {
   NodeOptions options{.raft = {.id = config.cluster.self, .seed = std::random_device{}()},
+                      .disk = identity.disk.raw(),
+                      .address = config.cluster.find(config.cluster.self)->address.to_string(),
                       .cache_bytes = config.entry_cache_bytes};
-  for (const MemberConfig& member : config.cluster.members) {
-    pb::ConfigurationMember& founder = *options.founding.add_members();
-    founder.set_id(member.id.value());
-    founder.set_name(member.name);
-    founder.set_address(member.address.to_string());
-    founder.set_voter(true);
+  for (const storage::Founder& founder : identity.founders) {
+    pb::ConfigurationMember& member = *options.founding.add_members();
+    member.set_id(founder.id.value());
+    member.set_name(founder.name);
+    member.set_address(founder.address);
+    member.set_voter(true);
   }
   return options;
+}
+
+Status bootstrap(const Config& config) {
+  std::vector<storage::Founder> founders;
+  for (const MemberConfig& member : config.cluster.members)
+    founders.push_back({member.id, member.name, member.address.to_string()});
+  return storage::DataDirectory::bootstrap(config.data_directory, config.cluster.id,
+                                           config.cluster.self, std::move(founders));
 }
 
 Status Daemon::open() {
@@ -111,19 +121,22 @@ Status Daemon::open() {
   spdlog::info("node {} of cluster {}: log up to {}, applied up to {}", config.cluster.self,
                config.cluster.id.to_string(), log->last(), applied);
   const auto executor = io.get_executor();
-  node = std::make_unique<Node>(executor, workers.get_executor(), node_options(config),
-                                std::move(log), std::move(state));
+  node = std::make_unique<Node>(executor, workers.get_executor(),
+                                node_options(config, directory->identity()), std::move(log),
+                                std::move(state));
   log_events = std::make_unique<LogEvents>(executor, *node);
   transport = std::make_unique<PeerTransport>(executor, config.cluster, *node);
   service = std::make_unique<Service>(*node, config.cluster, directory->identity(),
                                       config.data_directory, workers.get_executor());
   listener = std::make_unique<Listener>(executor, *service, *transport);
+  if (node->membership().newest().members().empty())
+    spdlog::info("this disk is new to the cluster: it waits to be let in, see `kvctl member list`");
   return listener->open(config.listen);
 }
 
 // A primary that ends on purpose leaves no gap: somebody else takes the writes first.
 asio::awaitable<void> Daemon::hand_over() {
-  if (node->core().role() != raft::Role::kLeader || config.cluster.members.size() == 1) co_return;
+  if (node->core().role() != raft::Role::kLeader || node->core().view().peers.empty()) co_return;
   const auto leader = co_await node->transfer_leadership(NodeId{}, Clock::now() + kTransferTime);
   if (leader)
     spdlog::info("node {} leads now", *leader);
@@ -172,7 +185,7 @@ int report(const Error& error) {
 int main_checked(int argc, char** argv) {
   CLI::App app{"One node of a Ballast cluster: a replicated store for model weights."};
   std::string path, data_directory, listen, level = "info";
-  bool check_only = false;
+  bool check_only = false, founds = false;
   app.set_version_flag("--version", std::string("ballastd ") + kVersion);
   app.add_option("--config", path, "The TOML file (docs/configuration.md)")->required();
   app.add_option("--data-dir", data_directory, "In place of [node] data_dir");
@@ -180,6 +193,9 @@ int main_checked(int argc, char** argv) {
   app.add_option("--log-level", level, "What is logged on stderr")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   app.add_flag("--check", check_only, "Check the configuration and end");
+  app.add_flag("--bootstrap", founds,
+               "Format the data directory for a new cluster, of the members in the file, and end. "
+               "Never for one whose data was lost: without this it joins and waits to be let in");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -198,6 +214,10 @@ int main_checked(int argc, char** argv) {
     config->listen = *std::move(endpoint);
   }
   if (check_only) return 0;
+  if (founds) {
+    const Status status = bootstrap(*config);
+    return status ? 0 : report(status.error());
+  }
   std::signal(SIGPIPE, SIG_IGN);
   Daemon daemon(*std::move(config));
   if (const Status status = daemon.open(); !status) return report(status.error());

@@ -15,14 +15,16 @@
 namespace ballast::storage {
 namespace {
 
-constexpr std::string_view kTitle = "ballast identity 1";
+constexpr std::string_view kTitle = "ballast identity 2";
 constexpr const char* kName = "identity";
 constexpr const char* kLock = "LOCK";
 
 std::string render(const Identity& identity) {
-  const std::string body =
+  std::string body =
       fmt::format("{}\ncluster {}\nnode {}\ndisk {}\nid {}\n", kTitle, identity.cluster.to_string(),
                   identity.node.to_string(), identity.disk.to_string(), identity.id);
+  for (const Founder& founder : identity.founders)
+    body += fmt::format("founder {} {} {}\n", founder.id, founder.name, founder.address);
   return body + fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body)));
 }
 
@@ -37,6 +39,25 @@ Result<std::string_view> take_line(std::string_view& text, std::string_view word
   return line.substr(word.size() + 1);
 }
 
+Result<NodeId> parse_id(std::string_view text) {
+  uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size())
+    return fail(Errc::kCorrupt, "'{}' is not a node id", text);
+  return NodeId(number);
+}
+
+Result<Founder> parse_founder(std::string_view line) {
+  const size_t first = line.find(' ');
+  const size_t second = line.find(' ', first + 1);
+  if (first == std::string_view::npos || second == std::string_view::npos)
+    return fail(Errc::kCorrupt, "'{}' is not a founder's id, name and address", line);
+  BALLAST_TRY(const NodeId id, parse_id(line.substr(0, first)));
+  return Founder{.id = id,
+                 .name = std::string(line.substr(first + 1, second - first - 1)),
+                 .address = std::string(line.substr(second + 1))};
+}
+
 Result<Identity> parse(std::string_view text) {
   const size_t last = text.rfind("crc32c ");
   if (last == std::string_view::npos || (last > 0 && text[last - 1] != '\n'))
@@ -46,8 +67,8 @@ Result<Identity> parse(std::string_view text) {
     return fail(Errc::kCorrupt, "it does not match its CRC32C");
   std::string_view rest = body;
   BALLAST_TRY(const auto version, take_line(rest, "ballast identity"));
-  if (version != "1")
-    return fail(Errc::kRefused, "it has format version {}; this program knows version 1", version);
+  if (version != "2")
+    return fail(Errc::kRefused, "it has format version {}; this program knows version 2", version);
   Identity identity;
   BALLAST_TRY(const auto cluster, take_line(rest, "cluster"));
   BALLAST_TRY(identity.cluster, Uuid::parse(cluster));
@@ -56,10 +77,12 @@ Result<Identity> parse(std::string_view text) {
   BALLAST_TRY(const auto disk, take_line(rest, "disk"));
   BALLAST_TRY(identity.disk, Uuid::parse(disk));
   BALLAST_TRY(const auto id, take_line(rest, "id"));
-  uint64_t number = 0;
-  if (std::from_chars(id.data(), id.data() + id.size(), number).ec != std::errc())
-    return fail(Errc::kCorrupt, "'{}' is not a node id", id);
-  identity.id = NodeId(number);
+  BALLAST_TRY(identity.id, parse_id(id));
+  while (!rest.empty()) {
+    BALLAST_TRY(const auto line, take_line(rest, "founder"));
+    BALLAST_TRY(Founder founder, parse_founder(line));
+    identity.founders.push_back(std::move(founder));
+  }
   return identity;
 }
 
@@ -83,10 +106,11 @@ Status check_formattable(const std::string& directory) {
   return {};
 }
 
-Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id) {
+Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id,
+                        std::vector<Founder> founders) {
   BALLAST_TRY_STATUS(make_directories(directory + "/log"));
   BALLAST_TRY_STATUS(make_directories(directory + "/state"));
-  const Identity identity{cluster, Uuid::random(), Uuid::random(), id};
+  Identity identity{cluster, Uuid::random(), Uuid::random(), id, std::move(founders)};
   BALLAST_TRY_STATUS(create_durably(directory, kName, as_byte_span(render(identity))));
   return identity;
 }
@@ -119,6 +143,22 @@ Result<Identity> read_identity(const std::string& directory, Uuid cluster, NodeI
 }  // namespace
 
 Result<DataDirectory> DataDirectory::open(const std::string& directory, Uuid cluster, NodeId id) {
+  return open_or_format(directory, cluster, id, {});
+}
+
+Status DataDirectory::bootstrap(const std::string& directory, Uuid cluster, NodeId id,
+                                std::vector<Founder> founders) {
+  BALLAST_TRY(const DataDirectory made, open_or_format(directory, cluster, id, founders));
+  if (made.identity_.founders == founders) return {};
+  return fail(Errc::kRefused,
+              "directory '{}' is formatted already, {}: start the node without --bootstrap",
+              directory,
+              made.identity_.founders.empty() ? "and not as a founder's"
+                                              : "for a cluster with other founders");
+}
+
+Result<DataDirectory> DataDirectory::open_or_format(const std::string& directory, Uuid cluster,
+                                                    NodeId id, std::vector<Founder> founders) {
   const std::string path = directory + "/" + kName;
   // Before the lock file is made: somebody else's directory stays as it is.
   if (path_exists(directory) && !path_exists(path))
@@ -127,8 +167,8 @@ Result<DataDirectory> DataDirectory::open(const std::string& directory, Uuid clu
   BALLAST_TRY(UniqueFd lock, open_file(directory + "/" + kLock, O_RDWR | O_CREAT));
   if (auto locked = lock_file(lock, std::chrono::milliseconds(0)); !locked)
     return fail_within(std::move(locked).error(), "data directory '{}'", directory);
-  auto identity =
-      path_exists(path) ? read_identity(directory, cluster, id) : format(directory, cluster, id);
+  auto identity = path_exists(path) ? read_identity(directory, cluster, id)
+                                    : format(directory, cluster, id, std::move(founders));
   if (!identity) return std::unexpected(std::move(identity).error());
   DataDirectory opened;
   opened.directory_ = directory;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "proto/base/result.h"
 #include "proto/base/strong_int.h"
@@ -9,22 +10,37 @@
 
 namespace ballast::storage {
 
+struct Founder {
+  NodeId id;
+  std::string name;     // without spaces
+  std::string address;  // HOST:PORT
+  bool operator==(const Founder&) const = default;
+};
+
 struct Identity {
   Uuid cluster;
   Uuid node;  // made when the directory is formatted
   Uuid disk;  // likewise: a wiped disk comes back as another one
   NodeId id;  // in the cluster's configuration
+  // The voters that the cluster began with, if this disk is one of theirs. Empty: it came later,
+  // and has no vote until the log of a leader gives it one.
+  std::vector<Founder> founders;
   bool operator==(const Identity&) const = default;
 };
 
-// Reads DIRECTORY/identity; if the directory is empty or missing, formats it: makes it and writes
-// an identity with fresh node and disk UUIDs, durably. Takes a lock on the directory until
-// the process ends.
+// Reads DIRECTORY/identity; if the directory is empty or missing, formats it as one that joins a
+// cluster later: makes it and writes an identity with fresh node and disk UUIDs, durably. Takes a
+// lock on the directory until the object is gone.
 // Errors: kRefused if the directory belongs to another cluster or node id, if it holds files but no
 // identity, or if another process has locked it; kCorrupt if the record is damaged; kIo.
 class DataDirectory {
  public:
   static Result<DataDirectory> open(const std::string& directory, Uuid cluster, NodeId id);
+  // Formats an empty or missing directory as a founder's. One that is formatted so already, for the
+  // same founders, is left as it is. A wiped disk must never be formatted so again: it would vote
+  // as if it had never voted. Errors: as open(); kRefused if it is formatted otherwise.
+  static Status bootstrap(const std::string& directory, Uuid cluster, NodeId id,
+                          std::vector<Founder> founders);
   DataDirectory(DataDirectory&&) noexcept;
   DataDirectory& operator=(DataDirectory&&) noexcept;
   ~DataDirectory();
@@ -35,6 +51,8 @@ class DataDirectory {
 
  private:
   DataDirectory() = default;
+  static Result<DataDirectory> open_or_format(const std::string& directory, Uuid cluster, NodeId id,
+                                              std::vector<Founder> founders);
   std::string directory_;
   Identity identity_;
   int lock_fd_ = -1;

@@ -62,6 +62,7 @@ asio::awaitable<Status> Channel::connect(Clock::time_point deadline) {
   }
   greeting_ = std::move(reply);
   leader_hint_ = greeting_.leader();
+  configuration_index_ = greeting_.configuration_index();
   connection_ = connection;
   asio::co_spawn(
       executor_, [self = shared_from_this(), connection] { return self->read_loop(connection); },
@@ -97,7 +98,8 @@ void Channel::deliver(const wire::Frame& frame) {
   if (frame.header.type != wire::FrameType::kReply || !net::parse_frame(frame, response.reply)) {
     found->second->set(
         fail(Errc::kUnknownOutcome, "{} sent a malformed reply", endpoint_.to_string()));
-  } else if (response.reply.has_failure()) {
+  } else if (configuration_index_ = response.reply.configuration_index();
+             response.reply.has_failure()) {
     const pb::Failure& failure = response.reply.failure();
     leader_hint_ = failure.leader();
     found->second->set(

@@ -34,6 +34,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
   asio::awaitable<Result<pb::HelloReply>> greet(Clock::time_point deadline);
 
   uint64_t leader_hint() const { return leader_hint_; }
+  // Of the members that the node knows.
+  uint64_t configuration_index() const { return configuration_index_; }
   const net::Endpoint& endpoint() const { return endpoint_; }
   // True for a moment after connecting failed: others are worth trying first.
   bool down() const { return Clock::now() < down_until_; }
@@ -53,6 +55,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::unordered_map<uint64_t, std::shared_ptr<net::Promise<Outcome>>> pending_;
   uint64_t next_stream_ = 0;
   uint64_t leader_hint_ = 0;
+  uint64_t configuration_index_ = 0;
   bool connecting_ = false;
   net::Signal connected_signal_;
   Clock::time_point down_until_ = Clock::time_point::min();

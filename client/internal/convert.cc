@@ -231,6 +231,14 @@ Receipt receipt_from_wire(const pb::WriteReply& reply) {
       .reached = ack_from_wire(reply.reached())};
 }
 
+Member member_from_wire(const pb::Member& wire) {
+  return {wire.id(), wire.name(), wire.address(), wire.learner()};
+}
+
+Member member_from_wire(const pb::MemberStatus& wire) {
+  return {wire.id(), wire.name(), wire.address(), wire.role() == "learner"};
+}
+
 NodeStatus from_wire(const pb::StatusReply& reply, Member member) {
   NodeStatus status{.member = std::move(member)};
   if (const auto uuid = Uuid::from_raw(reply.node())) status.node_uuid = uuid->to_string();
@@ -249,6 +257,7 @@ NodeStatus from_wire(const pb::StatusReply& reply, Member member) {
   status.block_bytes = reply.block_bytes();
   status.last_append_us = reply.last_append_us();
   status.version = reply.version();
+  status.drained = reply.drained();
   for (const pb::PeerStatus& peer : reply.peers())
     status.peers.push_back({peer.id(), peer.match(), peer.lag_bytes(), peer.active()});
   return status;

@@ -24,5 +24,7 @@ Result<CodecSpec> from_wire(const pb::Codec& wire);  // kCorrupt: not a known co
 quant::ErrorSums from_wire(const pb::ErrorSums& sums);
 Receipt receipt_from_wire(const pb::WriteReply& reply);
 NodeStatus from_wire(const pb::StatusReply& reply, Member member);
+Member member_from_wire(const pb::Member& wire);
+Member member_from_wire(const pb::MemberStatus& wire);
 
 }  // namespace ballast::client

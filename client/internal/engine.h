@@ -25,7 +25,7 @@ class Engine {
   const Options& options() const { return options_; }
   asio::thread_pool& workers() { return workers_; }
   unsigned threads() const { return threads_; }
-  const std::vector<Member>& members() const { return router_.members(); }
+  std::vector<Member> members() const { return router_.members(); }
   const Uuid& cluster() const { return router_.cluster(); }
   Clock::time_point deadline(std::optional<milliseconds> given) const {
     return Clock::now() + given.value_or(options_.deadline);

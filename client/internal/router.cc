@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
+#include "client/internal/convert.h"
 #include "proto/net/worker.h"
 
 namespace ballast::client {
@@ -15,6 +17,13 @@ constexpr milliseconds kPauseMax{200};
 bool worth_repeating(Errc code) {
   return retryable(code) || code == Errc::kUnknownOutcome || code == Errc::kDeadline ||
          code == Errc::kAckNotReached;
+}
+
+template <class Wire>
+std::vector<Member> members_of(const google::protobuf::RepeatedPtrField<Wire>& wire) {
+  std::vector<Member> members;
+  for (const Wire& member : wire) members.push_back(member_from_wire(member));
+  return members;
 }
 
 }  // namespace
@@ -53,24 +62,70 @@ asio::awaitable<Status> Router::connect(std::vector<net::Endpoint> endpoints,
         last = greeting.error();
         continue;
       }
-      for (const pb::Member& member : greeting->members())
-        members_.push_back({member.id(), member.name(), member.address()});
       leader_ = greeting->leader();
       BALLAST_CO_TRY(cluster_, Uuid::from_raw(greeting->cluster()));
-      if (pinned_) {
-        channels_ = std::move(seeds);
-        co_return Status{};
-      }
-      for (const Member& member : members_) {
-        BALLAST_CO_TRY(net::Endpoint address, net::parse_endpoint(member.address));
-        channels_.push_back(std::make_shared<Channel>(executor_, std::move(address)));
-      }
-      seed->close();
+      channels_ = pinned_ ? seeds : std::vector{seed};
+      adopt(members_of(greeting->members()), greeting->configuration_index());
+      if (members_.empty())
+        co_return fail(Errc::kUnavailable, "{} names no member that can be asked",
+                       seed->endpoint().to_string());
       co_return Status{};
     }
     if (!co_await pause(round, deadline)) break;
   }
   co_return fail(Errc::kUnavailable, "{}; start the nodes or give other --endpoints", last.message);
+}
+
+std::vector<Member> Router::members() const {
+  const std::lock_guard lock(members_mutex_);
+  return members_;
+}
+
+// Channels to addresses that stay are kept, with what is under way on them.
+void Router::adopt(std::vector<Member> members, uint64_t configuration_index) {
+  if (members.empty()) return;
+  if (!pinned_) {
+    std::vector<std::shared_ptr<Channel>> channels;
+    for (const Member& member : members) {
+      auto address = net::parse_endpoint(member.address);
+      if (!address) return;  // from another version: what is known goes on being used
+      const auto kept = std::ranges::find_if(channels_, [&](const auto& channel) {
+        return channel->endpoint().to_string() == address->to_string();
+      });
+      channels.push_back(kept != channels_.end()
+                             ? *kept
+                             : std::make_shared<Channel>(executor_, *std::move(address)));
+    }
+    for (const auto& channel : channels_)
+      if (std::ranges::find(channels, channel) == channels.end()) channel->close();
+    channels_ = std::move(channels);
+  }
+  const std::lock_guard lock(members_mutex_);
+  members_ = std::move(members);
+  configuration_index_ = configuration_index;
+}
+
+asio::awaitable<void> Router::refresh(std::shared_ptr<Channel> from) {
+  pb::Request request;
+  request.set_read(pb::READ_ANY);
+  request.mutable_list_members();
+  const auto response =
+      co_await from->call(std::move(request), {}, {}, attempt_deadline(Clock::time_point::max()));
+  refreshing_ = false;
+  if (!response) co_return;
+  const pb::ListMembersReply& reply = response->reply.list_members();
+  if (reply.configuration_index() > configuration_index_)
+    adopt(members_of(reply.members()), reply.configuration_index());
+}
+
+asio::awaitable<Result<Response>> Router::ask(std::shared_ptr<Channel> target, pb::Request request,
+                                              Bytes payload, std::optional<uint32_t> payload_crc,
+                                              Clock::time_point deadline) {
+  Result<Response> response =
+      co_await target->call(std::move(request), std::move(payload), payload_crc, deadline);
+  if (target->configuration_index() > configuration_index_ && !std::exchange(refreshing_, true))
+    asio::co_spawn(executor_, refresh(target), asio::detached);
+  co_return response;
 }
 
 // The position to begin with: the primary's, or the next in turn if nobody knows it.
@@ -84,12 +139,12 @@ size_t Router::leader_position() const {
 }
 
 // Learns from a refusal; true if it names somebody new, who can be asked at once.
-bool Router::learn(const Error& error, size_t asked) {
+bool Router::learn(const Error& error, const Channel& asked, size_t position) {
   // The primary is the right one, but busy, or a voter lags behind it.
   if (error.code == Errc::kOverloaded || error.code == Errc::kAckNotReached) return false;
   const uint64_t before = leader_;
-  leader_ = error.code == Errc::kNotLeader ? channel(asked).leader_hint() : 0;
-  next_ = asked + 1;
+  leader_ = error.code == Errc::kNotLeader ? asked.leader_hint() : 0;
+  next_ = position + 1;
   return leader_ != 0 && leader_ != before;
 }
 
@@ -100,13 +155,14 @@ asio::awaitable<Result<Response>> Router::at_leader(pb::Request request, Bytes p
   Error last{Errc::kUnavailable, "no time left"};
   for (size_t failures = 0; Clock::now() < deadline;) {
     const size_t position = leader_position();
-    Result<Response> response = co_await channel(position).call(
-        pb::Request(request), Bytes(payload), payload_crc, attempt_deadline(deadline));
+    const auto target = channel(position);
+    Result<Response> response = co_await ask(target, pb::Request(request), Bytes(payload),
+                                             payload_crc, attempt_deadline(deadline));
     if (response) co_return response;
     last = std::move(response).error();
     if (!worth_repeating(last.code)) co_return std::unexpected(std::move(last));
     maybe_done |= last.code == Errc::kUnknownOutcome || last.code == Errc::kDeadline;
-    if (learn(last, position)) continue;
+    if (learn(last, *target, position)) continue;
     // After each round of the members, or before the same one is asked again, a pause.
     const bool whole_round = ++failures % channels_.size() == 0;
     const int rounds = static_cast<int>(failures / channels_.size());
@@ -125,10 +181,10 @@ asio::awaitable<Result<Response>> Router::at_any(pb::Request request, Clock::tim
   size_t position =
       request.read() == pb::READ_LINEARIZABLE ? leader_position() : next_++ % channels_.size();
   for (size_t tries = 1; Clock::now() < deadline; ++tries) {
-    Channel& target = channel(position);
-    if (!target.down() || tries > channels_.size()) {
+    const auto target = channel(position);
+    if (!target->down() || tries > channels_.size()) {
       Result<Response> response =
-          co_await target.call(pb::Request(request), {}, {}, attempt_deadline(deadline));
+          co_await ask(target, pb::Request(request), {}, {}, attempt_deadline(deadline));
       if (response) co_return response;
       last = response.error();
       if (!worth_repeating(last.code)) co_return response;
@@ -147,10 +203,10 @@ asio::awaitable<Result<Bytes>> Router::block(BlockId id, asio::thread_pool& work
   Error last{Errc::kUnavailable, "no time left"};
   size_t lacking = 0;  // replicas in a row that do not have it: one may lag, not all of them
   for (size_t tries = 1; Clock::now() < deadline && lacking < 4 * channels_.size(); ++tries) {
-    Channel& target = channel(next_++ % channels_.size());
-    if (target.down() && tries <= channels_.size()) continue;
+    const auto target = channel(next_++);
+    if (target->down() && tries <= channels_.size()) continue;
     Result<Response> response =
-        co_await target.call(pb::Request(request), {}, {}, attempt_deadline(deadline));
+        co_await ask(target, pb::Request(request), {}, {}, attempt_deadline(deadline));
     if (response) {
       const Bytes& bytes = response->payload;
       const bool whole = bytes.size() == id.length && co_await net::on_worker(workers, [&] {
@@ -158,7 +214,7 @@ asio::awaitable<Result<Bytes>> Router::block(BlockId id, asio::thread_pool& work
                          });
       if (whole) co_return std::move(response->payload);
       last = {Errc::kCorrupt, fmt::format("{} served block {} with other bytes than its digest",
-                                          target.endpoint().to_string(), id.digest.brief())};
+                                          target->endpoint().to_string(), id.digest.brief())};
     } else {
       last = response.error();
     }
@@ -175,9 +231,9 @@ asio::awaitable<Result<Response>> Router::at_member(uint64_t member, pb::Request
                                                     Clock::time_point deadline) {
   for (size_t i = 0; i < members_.size() && !pinned_; ++i) {
     if (members_[i].id == member)
-      co_return co_await channel(i).call(std::move(request), {}, {}, deadline);
+      co_return co_await ask(channel(i), std::move(request), {}, {}, deadline);
   }
-  if (pinned_) co_return co_await channel(0).call(std::move(request), {}, {}, deadline);
+  if (pinned_) co_return co_await ask(channel(0), std::move(request), {}, {}, deadline);
   co_return fail(Errc::kNotFound, "the cluster has no member {}", member);
 }
 

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "client/client.h"
@@ -36,23 +37,35 @@ class Router {
   asio::awaitable<Result<Response>> at_member(uint64_t member, pb::Request request,
                                               Clock::time_point deadline);
 
-  const std::vector<Member>& members() const { return members_; }
+  // From any thread.
+  std::vector<Member> members() const;
   const Uuid& cluster() const { return cluster_; }
   void close();
 
  private:
   // Waits before another round; false if the deadline comes first.
   asio::awaitable<bool> pause(int round, Clock::time_point deadline);
-  Channel& channel(size_t position) { return *channels_[position]; }
+  std::shared_ptr<Channel> channel(size_t position) {
+    return channels_[position % channels_.size()];
+  }
+  // Asks a node, and learns of new members from its answer.
+  asio::awaitable<Result<Response>> ask(std::shared_ptr<Channel> target, pb::Request request,
+                                        Bytes payload, std::optional<uint32_t> payload_crc,
+                                        Clock::time_point deadline);
+  asio::awaitable<void> refresh(std::shared_ptr<Channel> from);
+  void adopt(std::vector<Member> members, uint64_t configuration_index);
   size_t leader_position() const;
-  bool learn(const Error& error, size_t asked);
+  bool learn(const Error& error, const Channel& asked, size_t position);
   Clock::time_point attempt_deadline(Clock::time_point deadline) const;
 
   asio::any_io_executor executor_;
   milliseconds attempt_timeout_;
   bool pinned_;
   Uuid cluster_;
-  std::vector<Member> members_;                     // by id
+  mutable std::mutex members_mutex_;  // members_ is read from other threads
+  std::vector<Member> members_;       // by id
+  uint64_t configuration_index_ = 0;  // that they are of
+  bool refreshing_ = false;
   std::vector<std::shared_ptr<Channel>> channels_;  // of the members, or of the pinned endpoints
   uint64_t leader_ = 0;
   size_t next_ = 0;  // round robin

@@ -51,10 +51,16 @@ ordered_json node_json(const NodeStatus& node) {
                {"last_append_us", node.last_append_us},
                {"uptime_ms", node.uptime_ms},
                {"leader_since_ms", node.leader_since_ms},
+               {"learner", node.member.learner},
+               {"drained", node.drained},
                {"version", node.version}});
   json["peers"] = ordered_json::array();
   for (const client::PeerStatus& peer : node.peers) json["peers"].push_back(peer_json(peer));
   return json;
+}
+
+std::string role_text(const NodeStatus& node) {
+  return (node.member.learner ? "learner" : node.role) + (node.drained ? ", drained" : "");
 }
 
 std::vector<std::string> node_row(const NodeStatus& node, const ClusterStatus& cluster) {
@@ -64,7 +70,7 @@ std::vector<std::string> node_row(const NodeStatus& node, const ClusterStatus& c
   const std::optional<uint64_t> lag = lag_bytes(cluster, node);
   return {node.member.name,
           node.member.address,
-          node.role,
+          role_text(node),
           std::to_string(node.term),
           std::to_string(node.applied_index),
           lag ? human_bytes(*lag) : "-",

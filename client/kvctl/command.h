@@ -36,7 +36,8 @@ void add_data_commands(CLI::App& app, Context& context);     // put get ls rm sh
 void add_get_command(CLI::App& app, Context& context);       // the get of these
 void add_model_commands(CLI::App& app, Context& context);    // import export
 void add_cluster_commands(CLI::App& app, Context& context);  // status leader verify
-void add_local_commands(CLI::App& app, Context& context);    // local up|down|status
+void add_member_commands(CLI::App& app, Context& context);   // member drain undrain
+void add_local_commands(CLI::App& app, Context& context);    // local up|add|down|status
 void add_drill_commands(CLI::App& app, Context& context);    // drill run
 
 // ---- output.cc ----

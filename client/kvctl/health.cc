@@ -52,11 +52,14 @@ std::string losses_text(size_t losses) {
 
 Health health_of(const ClusterStatus& cluster) {
   const NodeStatus* leader = cluster.leader();
-  const size_t count = cluster.nodes.size();
+  // Learners are shown, but nothing depends on them.
+  const auto count = static_cast<size_t>(std::ranges::count_if(
+      cluster.nodes, [](const NodeStatus& node) { return !node.member.learner; }));
   Health health;
   health.quorum = count / 2 + 1;
-  health.up = static_cast<size_t>(std::ranges::count_if(
-      cluster.nodes, [&](const NodeStatus& node) { return is_up(node, leader); }));
+  health.up = static_cast<size_t>(std::ranges::count_if(cluster.nodes, [&](const NodeStatus& node) {
+    return !node.member.learner && is_up(node, leader);
+  }));
   const std::string missing = missing_text(cluster, leader);
   if (leader == nullptr) {
     health.state = "down";

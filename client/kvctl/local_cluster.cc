@@ -3,9 +3,7 @@
 #include <fcntl.h>
 #include <fmt/ranges.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -13,18 +11,15 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdlib>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
+#include "client/kvctl/local_process.h"
 #include "proto/base/unique_fd.h"
 #include "proto/base/uuid.h"
-
-extern char** environ;
 
 namespace ballast::kvctl {
 namespace {
@@ -39,15 +34,9 @@ constexpr unsigned kPortMax = 65'535;
 constexpr size_t kLogTailBytes = 8192;
 // A killed process may still have to wait for its disk before it is gone.
 constexpr milliseconds kKillPatience{60'000};
+constexpr milliseconds kFormatPatience{30'000};
 
 // ---- files ----
-
-// The whole of a small file; nothing if it can't be read.
-std::optional<std::string> read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return std::nullopt;
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
 
 Status write_all(const UniqueFd& file, std::string_view text) {
   while (!text.empty()) {
@@ -139,7 +128,8 @@ bool port_is_free(uint16_t port) {
          ::listen(probe.get(), 1) == 0;
 }
 
-Json describe(const std::string& uuid, const LocalPlan& plan, const std::vector<LocalNode>& nodes) {
+Json describe(const std::string& uuid, const LocalPlan& plan, bool formatted,
+              const std::vector<LocalNode>& nodes) {
   Json list = Json::array();
   for (const LocalNode& node : nodes) {
     list.push_back({{"id", node.id}, {"name", node.name}, {"address", node.address}});
@@ -147,128 +137,14 @@ Json describe(const std::string& uuid, const LocalPlan& plan, const std::vector<
   return {{"cluster", uuid},
           {"base_port", plan.base_port},
           {"segment_mib", plan.segment_mib},
+          {"formatted", formatted},
           {"nodes", std::move(list)}};
-}
-
-// ---- processes ----
-
-std::optional<ProcessStat> process_stat(pid_t pid) {
-  const auto text = read_text(fmt::format("/proc/{}/stat", pid));
-  return text ? parse_process_stat(*text) : std::nullopt;
-}
-
-bool alive(const ProcessStat& stat) { return stat.state != 'Z' && stat.state != 'X'; }
-
-// A running process of ours, held by a descriptor: what is done through it can't hit another one.
-struct Process {
-  pid_t pid = 0;
-  UniqueFd handle;
-  bool runs = false;  // else it is ending: its other threads still hold its port and its files
-};
-
-// Whether the process has exited, with all of its threads, when the deadline passes.
-bool exits_until(int handle, Clock::time_point deadline) {
-  pollfd entry{.fd = handle, .events = POLLIN, .revents = 0};
-  for (;;) {
-    const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
-    const int ready = ::poll(&entry, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
-    if (ready > 0) return true;
-    if (ready == 0 || errno != EINTR) return false;
-  }
-}
-
-// The same, and if it has exited and was our child, it is reaped.
-bool wait_until_gone(int handle, Clock::time_point deadline) {
-  if (!exits_until(handle, deadline)) return false;
-  siginfo_t unused{};
-  ::waitid(P_PIDFD, static_cast<id_t>(handle), &unused, WEXITED | WNOHANG);
-  return true;
-}
-
-// The process that a pid file names, if it is the one that was meant and is not gone.
-std::optional<Process> open_process(const fs::path& pid_path) {
-  const auto text = read_text(pid_path);
-  if (!text) return std::nullopt;
-  pid_t pid = 0;
-  uint64_t start_time = 0;
-  const char* const end = text->data() + text->size();
-  const auto first = std::from_chars(text->data(), end, pid);
-  if (first.ec != std::errc{} || first.ptr == end || pid <= 0) return std::nullopt;
-  const auto second = std::from_chars(first.ptr + 1, end, start_time);
-  if (second.ec != std::errc{}) return std::nullopt;
-
-  // The descriptor first and the check afterwards: from here on the pid can't change its owner.
-  UniqueFd handle(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), pid_path.string());
-  if (!handle.valid()) return std::nullopt;
-  const auto stat = process_stat(pid);
-  if (!stat || stat->start_time != start_time) return std::nullopt;
-  Process process{pid, std::move(handle), alive(*stat)};
-  // Not reaped: check_started() wants to know how it ended.
-  if (exits_until(process.handle.get(), Clock::now())) return std::nullopt;
-  return process;
-}
-
-Status send_signal(const Process& process, int signal) {
-  if (::syscall(SYS_pidfd_send_signal, process.handle.get(), signal, nullptr, 0) != 0 &&
-      errno != ESRCH) {
-    return fail(Errc::kIo, "cannot signal process {}: {}", process.pid, std::strerror(errno));
-  }
-  return {};
 }
 
 Status wait_killed(int handle, pid_t pid, const std::string& node) {
   if (wait_until_gone(handle, Clock::now() + kKillPatience)) return {};
   return fail(Errc::kIo, "process {} of node '{}' does not end after SIGKILL: is its disk stuck?",
               pid, node);
-}
-
-// posix_spawn() and its attributes. It is used instead of fork() because the drill has threads.
-class Spawn {
- public:
-  Spawn() {
-    ::posix_spawn_file_actions_init(&files_);
-    ::posix_spawnattr_init(&attributes_);
-  }
-  ~Spawn() {
-    ::posix_spawn_file_actions_destroy(&files_);
-    ::posix_spawnattr_destroy(&attributes_);
-  }
-  Spawn(const Spawn&) = delete;
-  Spawn& operator=(const Spawn&) = delete;
-
-  // A daemon: its own session, no terminal, none of our descriptors, masks or ignored signals.
-  Result<pid_t> daemon(const std::vector<std::string>& words, const fs::path& log) {
-    ::posix_spawn_file_actions_addopen(&files_, 0, "/dev/null", O_RDONLY, 0);
-    ::posix_spawn_file_actions_addopen(&files_, 1, log.c_str(), O_WRONLY | O_CREAT | O_APPEND,
-                                       0644);
-    ::posix_spawn_file_actions_adddup2(&files_, 1, 2);
-    ::posix_spawn_file_actions_addclosefrom_np(&files_, 3);
-    sigset_t none;
-    sigset_t all;
-    ::sigemptyset(&none);
-    ::sigfillset(&all);
-    ::posix_spawnattr_setsigmask(&attributes_, &none);
-    ::posix_spawnattr_setsigdefault(&attributes_, &all);
-    ::posix_spawnattr_setflags(&attributes_,
-                               POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    std::vector<char*> arguments;
-    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
-    arguments.push_back(nullptr);
-    pid_t pid = 0;
-    const int number = ::posix_spawn(&pid, words.front().c_str(), &files_, &attributes_,
-                                     arguments.data(), environ);
-    if (number != 0) return os_failure("start", words.front(), number);
-    return pid;
-  }
-
- private:
-  posix_spawn_file_actions_t files_{};
-  posix_spawnattr_t attributes_{};
-};
-
-std::string describe_exit(int status) {
-  if (WIFSIGNALED(status)) return fmt::format("was ended by signal {}", WTERMSIG(status));
-  return fmt::format("exited with code {}", WEXITSTATUS(status));
 }
 
 // The last line of what the file holds from `begin` on.
@@ -288,29 +164,6 @@ std::string last_line_since(const fs::path& path, uintmax_t begin) {
 }  // namespace
 
 // ---- the pure parts ----
-
-std::optional<ProcessStat> parse_process_stat(std::string_view text) {
-  // "PID (NAME) STATE ...": the name may hold spaces and parentheses, so its end is the last one.
-  const size_t name_end = text.rfind(')');
-  if (name_end == std::string_view::npos) return std::nullopt;
-  text.remove_prefix(name_end + 1);
-  constexpr int kStateField = 3;
-  constexpr int kStartTimeField = 22;
-  ProcessStat stat;
-  for (int field = kStateField; field <= kStartTimeField; ++field) {
-    const size_t begin = text.find_first_not_of(' ');
-    if (begin == std::string_view::npos) return std::nullopt;
-    text.remove_prefix(begin);
-    const std::string_view word = text.substr(0, text.find_first_of(" \n"));
-    if (field == kStateField) stat.state = word.front();
-    if (field == kStartTimeField) {
-      const auto parsed = std::from_chars(word.data(), word.data() + word.size(), stat.start_time);
-      if (parsed.ec != std::errc{} || parsed.ptr != word.data() + word.size()) return std::nullopt;
-    }
-    text.remove_prefix(word.size());
-  }
-  return stat;
-}
 
 std::string node_config(const fs::path& cluster_dir, const std::string& uuid, const LocalPlan& plan,
                         const std::vector<LocalNode>& nodes, const LocalNode& node) {
@@ -370,8 +223,7 @@ Result<LocalCluster> LocalCluster::create(const fs::path& dir, const LocalPlan& 
   BALLAST_TRY_STATUS(make_folder(cluster.dir_));
   // cluster.json comes first: a folder that was left half made is then still known as ours, and
   // start() writes what is missing.
-  const Json json = describe(cluster.uuid_, plan, cluster.nodes_);
-  BALLAST_TRY_STATUS(write_file(cluster.dir_ / "cluster.json", json.dump(2) + "\n"));
+  BALLAST_TRY_STATUS(cluster.write_description());
   for (const LocalNode& node : cluster.nodes_) BALLAST_TRY_STATUS(cluster.write_config(node));
   return cluster;
 }
@@ -404,8 +256,32 @@ Result<LocalCluster> LocalCluster::load(const fs::path& dir) {
     return fail(Errc::kCorrupt, "'{}' is damaged: restore it, or remove the folder and start anew",
                 path.string());
   }
+  cluster.formatted_ = json.value("formatted", false);
   cluster.nodes_ = plan_nodes(cluster.plan_);
   return cluster;
+}
+
+Status LocalCluster::write_description() const {
+  const Json json = describe(uuid_, plan_, formatted_, nodes_);
+  return write_file(dir_ / "cluster.json", json.dump(2) + "\n");
+}
+
+Result<LocalNode> LocalCluster::add() {
+  LocalPlan plan = plan_;
+  ++plan.nodes;
+  if (!check_plan(plan) || !formatted_) {
+    return fail(Errc::kRefused, "'{}' takes no further node: {}", dir_.string(),
+                formatted_ ? "it has as many as there may be" : "it was never started");
+  }
+  const std::vector<LocalNode> nodes = plan_nodes(plan);
+  if (!port_is_free(nodes.back().port)) {
+    return fail(Errc::kIo, "port {} is in use: free it first", nodes.back().port);
+  }
+  plan_ = plan;
+  nodes_ = nodes;
+  BALLAST_TRY_STATUS(write_config(nodes_.back()));
+  BALLAST_TRY_STATUS(write_description());
+  return nodes_.back();
 }
 
 std::vector<std::string> LocalCluster::endpoints() const {
@@ -429,8 +305,28 @@ Status LocalCluster::write_config(const LocalNode& node) const {
   return write_file(config_path(node), node_config(dir_, uuid_, plan_, nodes_, node));
 }
 
+Status LocalCluster::format_founders(const fs::path& ballastd) {
+  for (const LocalNode& node : nodes_) {
+    BALLAST_TRY_STATUS(write_config(node));
+    BALLAST_TRY(const pid_t pid,
+                start_daemon({ballastd.string(), "--config", config_path(node), "--bootstrap"},
+                             log_path(node)));
+    const UniqueFd handle(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "");
+    if (!exits_until(handle.get(), Clock::now() + kFormatPatience)) ::kill(pid, SIGKILL);
+    int status = 0;
+    while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+    if (status != 0) {
+      return fail(Errc::kIo, "the disk of node '{}' can't be formatted: {}", node.name,
+                  last_log_line(node));
+    }
+  }
+  formatted_ = true;
+  return write_description();
+}
+
 Status LocalCluster::start(const LocalNode& node, const fs::path& ballastd) {
   if (running(node)) return {};
+  if (!formatted_) BALLAST_TRY_STATUS(format_founders(ballastd));
   if (const auto ending = open_process(pid_path(node))) {
     wait_until_gone(ending->handle.get(), Clock::now() + kKillPatience);
   }
@@ -441,9 +337,8 @@ Status LocalCluster::start(const LocalNode& node, const fs::path& ballastd) {
   }
   std::error_code error;
   const uintmax_t log_size = fs::file_size(log_path(node), error);
-  Spawn spawn;
   BALLAST_TRY(const pid_t pid,
-              spawn.daemon({ballastd.string(), "--config", config_path(node)}, log_path(node)));
+              start_daemon({ballastd.string(), "--config", config_path(node)}, log_path(node)));
   started_[node.id] = {.pid = pid, .log_begin = error ? 0 : log_size};
   // It is our child and nobody has reaped it, so its stat is there even if it has exited already.
   const auto stat = process_stat(pid);

@@ -62,6 +62,10 @@ class LocalCluster {
   std::filesystem::path config_path(const LocalNode& node) const;
   std::filesystem::path log_path(const LocalNode& node) const;
 
+  // Adds a node to the folder, which waits to become a member when it is started. Errors: kRefused
+  // (too many nodes), kIo.
+  Result<LocalNode> add();
+
   // Starts a node's process in a session of its own; does nothing if it runs. Returns as soon as
   // the process exists: check_started() tells whether it stays.
   // Errors: kIo, also if its port is in use.
@@ -109,11 +113,16 @@ class LocalCluster {
   std::filesystem::path node_dir(const LocalNode& node) const { return dir_ / node.name; }
   std::filesystem::path pid_path(const LocalNode& node) const { return node_dir(node) / "pid"; }
   Status write_config(const LocalNode& node) const;
+  Status write_description() const;
+  Status format_founders(const std::filesystem::path& ballastd);
   Status forget(const LocalNode& node);
 
   std::filesystem::path dir_;  // absolute
   std::string uuid_;
   LocalPlan plan_;
+  // False until the data directories of all nodes are formatted as founders'. A disk that is wiped
+  // later must not be one again, so this is kept beside the folders of the nodes.
+  bool formatted_ = false;
   std::vector<LocalNode> nodes_;
   std::map<uint64_t, Started> started_;  // by node id
 };
@@ -123,15 +132,6 @@ class LocalCluster {
 Result<std::filesystem::path> find_ballastd(const std::string& given);
 
 // ---- the pure parts ----
-
-// What /proc/PID/stat says of a process.
-struct ProcessStat {
-  char state = 0;           // 'R', 'S', ..., 'Z' for one that has exited and is not reaped
-  uint64_t start_time = 0;  // in clock ticks since the machine booted
-
-  bool operator==(const ProcessStat&) const = default;
-};
-std::optional<ProcessStat> parse_process_stat(std::string_view text);
 
 // A node's ballastd.toml.
 std::string node_config(const std::filesystem::path& cluster_dir, const std::string& uuid,

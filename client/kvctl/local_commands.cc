@@ -258,6 +258,42 @@ void add_up(CLI::App& local, Context& context) {
       [options, &context] { context.run = [options, &context] { return up(*options, context); }; });
 }
 
+Status add_node(const std::string& dir, const std::string& program, const Context& context) {
+  BALLAST_TRY(const auto ballastd, find_ballastd(program));
+  BALLAST_TRY(auto cluster, LocalCluster::load(dir));
+  BALLAST_TRY(const LocalNode node, cluster.add());
+  BALLAST_TRY_STATUS(cluster.start(node, ballastd));
+  // Until it answers or is gone.
+  client::Options options{.endpoints = {node.address}, .pinned = true};
+  const auto deadline = Clock::now() + context.deadline;
+  for (;;) {
+    BALLAST_TRY_STATUS(cluster.check_started());
+    const auto connected = client::Client::connect(options);
+    if (connected) break;
+    if (Clock::now() > deadline) return std::unexpected(connected.error());
+    std::this_thread::sleep_for(kPollEvery);
+  }
+  if (context.json)
+    print_json({{"id", node.id}, {"name", node.name}, {"address", node.address}});
+  else
+    fmt::print("{} runs and waits to be let in:\nkvctl member add {} --address {}\n", node.name,
+               node.name, node.address);
+  return {};
+}
+
+void add_add(CLI::App& local, Context& context) {
+  auto dir = std::make_shared<std::string>();
+  auto ballastd = std::make_shared<std::string>();
+  CLI::App* const command =
+      local.add_subcommand("add", "Make and start one more node, which waits to become a member");
+  command->add_option("--dir", *dir, "The cluster's folder")->required();
+  command->add_option("--ballastd", *ballastd,
+                      "The server (default: $BALLASTD, else beside kvctl)");
+  command->callback([dir, ballastd, &context] {
+    context.run = [dir, ballastd, &context] { return add_node(*dir, *ballastd, context); };
+  });
+}
+
 void add_down(CLI::App& local, Context& context) {
   auto dir = std::make_shared<std::string>();
   auto purge = std::make_shared<bool>(false);
@@ -285,6 +321,7 @@ void add_local_commands(CLI::App& app, Context& context) {
   CLI::App* const local = app.add_subcommand("local", "Run a cluster on this machine");
   local->require_subcommand(1);
   add_up(*local, context);
+  add_add(*local, context);
   add_down(*local, context);
   add_status(*local, context);
 }

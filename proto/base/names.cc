@@ -10,6 +10,11 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
+bool is_plain(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '.' || c == '_' ||
+         c == '-';
+}
+
 // The bytes of the sequence that starts at `at`, or 0 if it is not well-formed (RFC 3629).
 size_t utf8_sequence(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
@@ -58,12 +63,14 @@ Status check_key(std::string_view key) { return check_without_at("key", key); }
 Status check_model(std::string_view model) { return check_without_at("model name", model); }
 Status check_tensor_name(std::string_view name) { return check_name("tensor name", name); }
 
+Status check_node_name(std::string_view name) {
+  if (!name.empty() && name.size() <= 64 && std::ranges::all_of(name, is_plain)) return {};
+  return fail(Errc::kInvalidArgument,
+              "'{}' is not a node's name; use 1 to 64 letters, digits, '.', '_' or '-'", name);
+}
+
 Status check_alias(std::string_view alias) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '.' ||
-           c == '_' || c == '-';
-  };
-  if (alias.empty() || alias.size() > 128 || !std::ranges::all_of(alias, allowed))
+  if (alias.empty() || alias.size() > 128 || !std::ranges::all_of(alias, is_plain))
     return fail(Errc::kInvalidArgument,
                 "'{}' is not an alias; use 1 to 128 letters, digits, '.', '_' or '-'", alias);
   if (std::ranges::all_of(alias, is_digit))

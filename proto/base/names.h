@@ -15,6 +15,8 @@ Status check_model(std::string_view model);
 // Aliases: 1 to 128 bytes of letters, digits, '.', '_', '-'; not digits alone, since that is a
 // version.
 Status check_alias(std::string_view alias);
+// Nodes: 1 to 64 bytes of letters, digits, '.', '_', '-'.
+Status check_node_name(std::string_view name);
 // Tensors and sections: UTF-8, no control characters, 1 to limits::kKeyBytesMax bytes.
 Status check_tensor_name(std::string_view name);
 

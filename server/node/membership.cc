@@ -65,19 +65,44 @@ pb::ConfigurationEntry leave(const pb::ConfigurationEntry& joint) {
   return left;
 }
 
+std::optional<pb::ConfigurationEntry> pinned(const pb::ConfigurationEntry& entry,
+                                             const std::map<NodeId, ShownMember>& shown) {
+  pb::ConfigurationEntry next = entry;
+  bool changed = false;
+  for (pb::ConfigurationMember& member : *next.mutable_members()) {
+    const auto found = shown.find(NodeId(member.id()));
+    if (found != shown.end() && member.disk().empty() && !found->second.joined) {
+      member.set_disk(found->second.disk);
+      changed = true;
+    }
+    if (member.disk().empty()) return std::nullopt;
+    if (found == shown.end() || found->second.disk != member.disk() ||
+        found->second.address.empty() || found->second.address == member.address())
+      continue;
+    member.set_address(found->second.address);
+    changed = true;
+  }
+  return changed ? std::optional(std::move(next)) : std::nullopt;
+}
+
 Result<Trust> check_greeting(const Greeting& greeting, const pb::ConfigurationEntry& known,
-                             Index known_index, const std::string& own_disk) {
+                             Index known_index, const OwnDisk& own) {
   if (BALLAST_PLANTED(kDiskNotChecked)) return Trust::kEverything;
+  const bool newer = greeting.configuration_index > known_index;
   const pb::ConfigurationMember* member = find_member(known, greeting.from);
+  if (member == nullptr && !newer)
+    return fail(Errc::kNotFound, "node {} is not a member of this cluster", greeting.from);
   const bool other_disk =
-      member != nullptr && !member->disk().empty() && member->disk() != greeting.from_disk;
-  if (other_disk && greeting.configuration_index <= known_index)
+      member != nullptr &&
+      (member->disk().empty() ? greeting.from_joined : member->disk() != greeting.from_disk);
+  if (other_disk && !newer)
     return fail(
-        Errc::kRefused,
+        Errc::kNotFound,
         "member {} '{}' comes with another disk than the one that its votes and "
         "acknowledgements were written to: run `kvctl member replace {}` if its data is gone",
         greeting.from, member->name(), member->name());
-  if (greeting.to_disk.empty() || greeting.to_disk == own_disk) return Trust::kEverything;
+  const bool knows_us = greeting.to_disk.empty() ? !own.joined : greeting.to_disk == own.uuid;
+  if (knows_us) return Trust::kEverything;
   if (greeting.configuration_index < known_index) return Trust::kAnswers;
   return fail(Errc::kRefused,
               "this node's disk is not the one that the cluster knows: if its data was wiped, run "
@@ -109,8 +134,10 @@ void Membership::append(Index index, pb::ConfigurationEntry entry) {
   all_.push_back({index, std::move(entry)});
 }
 
-void Membership::replace_from(Index first) {
+bool Membership::replace_from(Index first) {
+  const size_t before = all_.size();
   while (all_.size() > 1 && newest_index() >= first) all_.pop_back();
+  return all_.size() != before;
 }
 
 }  // namespace ballast::server

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <deque>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,12 +33,30 @@ pb::ConfigurationEntry enter(const pb::ConfigurationEntry& from,
 // What follows a joint configuration: its voters and learners, without those who go.
 pb::ConfigurationEntry leave(const pb::ConfigurationEntry& joint);
 
+// What a member has said of itself.
+struct ShownMember {
+  std::string disk;
+  std::string address;  // empty: not said
+  bool joined = false;  // the disk was not formatted as a founder's
+};
+// The entry that says of the founders which disks they have, and of everybody where they are now;
+// nothing if it says so already, or if a founder has not shown its disk yet. A disk that joined is
+// never taken for a founder's: that one's promises are gone.
+std::optional<pb::ConfigurationEntry> pinned(const pb::ConfigurationEntry& entry,
+                                             const std::map<NodeId, ShownMember>& shown);
+
+struct OwnDisk {
+  std::string uuid;     // 16 bytes
+  bool joined = false;  // not formatted as a founder's
+};
+
 // How a node presents itself to another one.
 struct Greeting {
   NodeId from;
   std::string from_disk;
   std::string to_disk;  // what the sender's configuration gives for the receiver; empty: nothing
   Index configuration_index;  // of the sender's configuration
+  bool from_joined = false;   // as OwnDisk::joined
 };
 
 // What the receiver may take from it.
@@ -46,9 +66,10 @@ enum class Trust : uint8_t { kEverything, kAnswers };
 // were written to is a stranger with a known name, unless it has a newer configuration than the
 // receiver (its disk was replaced, and the receiver lags). Whoever takes the receiver for another
 // disk would count its votes and acknowledgements for that one: it may answer, if its configuration
-// is the older one, but ask for nothing. Error kRefused with what to do.
+// is the older one, but ask for nothing. Errors, with what to do: kNotFound (the sender is no
+// member, or not with this disk), kRefused (this node is not the one that the sender knows).
 Result<Trust> check_greeting(const Greeting& greeting, const pb::ConfigurationEntry& known,
-                             Index known_index, const std::string& own_disk);
+                             Index known_index, const OwnDisk& own);
 // Votes and acknowledgements are counted by whoever asked for them.
 bool may_take(Trust trust, const raft::Message& message);
 
@@ -64,8 +85,8 @@ class Membership {
   std::vector<raft::ConfigurationAt> configurations() const;
   // REQUIRES: index > newest_index().
   void append(Index index, pb::ConfigurationEntry entry);
-  // The log's entries from `first` on are replaced.
-  void replace_from(Index first);
+  // The log's entries from `first` on are replaced. True if that takes one of these away.
+  bool replace_from(Index first);
 
  private:
   struct Held {

@@ -38,6 +38,8 @@ Membership read_membership(pb::ConfigurationEntry founding, const storage::LogSt
 Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOptions options,
            std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state)
     : on_fatal_(std::move(options.on_fatal)),
+      disk_(options.disk),
+      joined_(options.founding.members().empty()),
       strand_(strand),
       workers_(std::move(workers)),
       log_(std::move(log)),
@@ -59,6 +61,7 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       applied_(state_->applied().index),
       leader_since_(Clock::now()) {
   cache_.set_durable(log_->durable());
+  if (!disk_.empty()) shown_[options.raft.id] = {disk_, options.address, joined_};
 }
 
 Node::~Node() = default;
@@ -118,7 +121,7 @@ void Node::tick() {
                                       "answer; another node has taken over, or will",
                                       waiting / std::chrono::seconds(1))});
   }
-  core_.set_disk_stalled(waiting >= limits::kDiskStalled);
+  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled);
   core_.tick();
 }
 
@@ -185,6 +188,7 @@ void Node::process_ready() {
   note_leadership();
   note_commit(ready.commit);
   leave_joint();
+  pin_members();
   resolve_reads(ready.reads);
   progress_signal_.notify();
 }
@@ -219,34 +223,10 @@ std::vector<Entry> Node::take_bytes(std::span<const EntryMeta> metas) {
   return entries;
 }
 
-void Node::note_membership(std::span<const Entry> stored) {
-  if (stored.empty()) return;
-  membership_.replace_from(stored.front().index);
-  for (const Entry& entry : stored) {
-    if (entry.kind != EntryKind::kConfiguration) continue;
-    auto members = parse_configuration(entry.header);
-    BALLAST_CHECK(members.has_value(), "entry {}: {}", entry.index, members.error().message);
-    membership_.append(entry.index, *std::move(members));
-  }
-}
-
-// The second half of a change of voters (thesis section 4.3), by whoever leads when the first one
-// is committed.
-void Node::leave_joint() {
-  if (core_.role() != raft::Role::kLeader || !core_.configuration().joint() ||
-      core_.configuration_index() > core_.commit())
-    return;
-  const pb::ConfigurationEntry next = leave(membership_.newest());
-  Draft draft{.kind = EntryKind::kConfiguration,
-              .header = Bytes::copy_of(next.SerializeAsString())};
-  std::vector<Draft> drafts;
-  drafts.push_back(std::move(draft));
-  static_cast<void>(propose(std::move(drafts)));  // refused during a transfer: the next turn tries
-}
-
 void Node::note_leadership() {
   if (core_.leader() == leader_seen_) return;
   leader_seen_ = core_.leader();
+  pin_due_ = true;
   leader_since_ = Clock::now();
   if (leader_seen_)
     spdlog::info("term {}: node {} leads", core_.term(), leader_seen_);

@@ -31,6 +31,8 @@ struct NodeOptions {
   raft::Options raft;
   // In force before the first entry of the log. Empty at a node that joined later.
   pb::ConfigurationEntry founding;
+  std::string disk;     // the disk_uuid, 16 bytes
+  std::string address;  // where others reach this node; empty: as the configuration says
   size_t cache_bytes = 64ull << 20;
   // Called when this node can't go on: its log can't be read back, or an entry can't be applied.
   // What it still does afterwards must not matter. Null: the process stops.
@@ -76,6 +78,12 @@ class Node {
   // Waits while more received bytes than the node's budget are not durable yet.
   asio::awaitable<void> admit();
 
+  // A member has shown its disk and address; the primary sees to it that the configuration says so.
+  void learn(NodeId member, ShownMember shown);
+  // Whether, and how far, whoever greets so may be believed now; see check_greeting().
+  Result<Trust> trust(const Greeting& greeting) const;
+  OwnDisk own_disk() const { return {disk_, joined_}; }
+
   // ---- from the service ----
   // Proposes the drafts as consecutive entries and waits for the ack level. Errors: those of
   // Core::propose; kUnavailable if another primary overwrote them (nothing happened);
@@ -87,6 +95,19 @@ class Node {
                                              Clock::time_point deadline);
   // Returns when the state shows everything acknowledged before the call (ReadIndex).
   asio::awaitable<Status> linearize(Clock::time_point deadline);
+  // Changes the members to `target`, by way of a joint configuration if the voters change, and
+  // returns when that is committed. Errors: those of Core::propose and of write().
+  asio::awaitable<Status> change_members(pb::ConfigurationEntry target, Clock::time_point deadline);
+  // Whether change_members() would begin now.
+  Status may_change_members(const pb::ConfigurationEntry& target) const;
+  // The newest configuration is committed, and not joint.
+  bool members_settled() const;
+
+  // Hands leadership over if this node has it, and does not take it until undrain(). Errors: those
+  // of transfer_leadership(); the node is not drained then.
+  asio::awaitable<Status> drain(Clock::time_point deadline);
+  void undrain();
+  bool drained() const { return drained_; }
   // Returns the new leader when leadership has moved.
   asio::awaitable<Result<NodeId>> transfer_leadership(NodeId to, Clock::time_point deadline);
 
@@ -117,6 +138,8 @@ class Node {
   void store(raft::Ready& ready);
   void note_membership(std::span<const Entry> stored);
   void leave_joint();
+  void pin_members();
+  Status propose_members(const pb::ConfigurationEntry& next);
   std::vector<Entry> take_bytes(std::span<const EntryMeta> metas);
   void resolve_reads(std::span<const raft::ReadState> reads);
   void note_leadership();
@@ -135,6 +158,8 @@ class Node {
   asio::awaitable<void> expire_loop();
 
   std::function<void(const Error&)> on_fatal_;
+  const std::string disk_;
+  const bool joined_;
   asio::any_io_executor strand_;
   asio::any_io_executor workers_;
   std::unique_ptr<storage::LogStore> log_;
@@ -160,6 +185,9 @@ class Node {
   Index commit_;
   Index applied_;
   NodeId leader_seen_;
+  std::map<NodeId, ShownMember> shown_;
+  bool pin_due_ = false;  // something that pin_members() depends on has changed
+  bool drained_ = false;
   Clock::time_point leader_since_;
   uint64_t ticks_ = 0;
   bool wake_posted_ = false;

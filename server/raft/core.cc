@@ -136,14 +136,14 @@ View Core::Impl::view() const {
   view.stable = log.stable();
   view.transfer_to = transfer_to;
   view.uncommitted_bytes = uncommitted_bytes;
-  view.disk_stalled = disk_stalled;
+  view.resigned = resigned;
   view.configuration = configuration();
   view.configuration_index = configurations.newest_index();
   for (const Progress& peer : peers) {
     view.peers.push_back({peer.id(), peer.match(), peer.next(), peer.probing(), peer.snapshot(),
                           peer.heard_within(options.election_ticks_min),
-                          configuration().is_learner(peer.id()), peer.inflight().entries(),
-                          peer.inflight().bytes()});
+                          configuration().is_learner(peer.id()), peer.resigned,
+                          peer.inflight().entries(), peer.inflight().bytes()});
   }
   return view;
 }
@@ -165,7 +165,12 @@ void Core::campaign() { impl_->campaign_pre_vote(); }
 void Core::peer_lost(NodeId peer) { impl_->peer_lost(peer); }
 void Core::compact(Index upto) { impl_->compact(upto); }
 void Core::snapshot_installed(const Snapshot& snapshot) { impl_->snapshot_installed(snapshot); }
-void Core::set_disk_stalled(bool stalled) { impl_->set_disk_stalled(stalled); }
+void Core::set_resigned(bool resigned) { impl_->set_resigned(resigned); }
+
+Status Core::may_configure(const Configuration& next) const {
+  if (impl_->role != Role::kLeader) return impl_->not_leader();
+  return impl_->check_configuration(next);
+}
 Ready Core::ready() { return impl_->ready(); }
 void Core::storage_done(uint64_t ticket) { impl_->storage_done(ticket); }
 Term Core::term_at(Index index) const { return impl_->log.term_at(index); }

@@ -106,9 +106,10 @@ struct PeerView {
   Index match;
   Index next;
   bool probing = false;
-  Index snapshot;        // waits for a snapshot at this index; 0: for none
-  bool active = false;   // heard from within the last election timeout
-  bool learner = false;  // has no vote
+  Index snapshot;         // waits for a snapshot at this index; 0: for none
+  bool active = false;    // heard from within the last election timeout
+  bool learner = false;   // has no vote
+  bool resigned = false;  // would not take over
   size_t inflight_entries = 0;
   size_t inflight_bytes = 0;
 };
@@ -123,7 +124,7 @@ struct View {
   Index stable;        // durable on the own disk
   NodeId transfer_to;  // 0: no transfer under way
   uint64_t uncommitted_bytes = 0;
-  bool disk_stalled = false;
+  bool resigned = false;
   Configuration configuration;  // in force: the newest of the log, committed or not
   Index configuration_index;    // of its entry; 0: the one that the node started with
   std::vector<PeerView> peers;  // at the leader, without itself
@@ -168,7 +169,8 @@ class Core {
 
   // Hands leadership to `to`, or with 0 to the follower that is furthest. Proposals are refused
   // until it is done or an election timeout has passed. Errors: kNotLeader, kInvalidArgument
-  // (unknown or the leader itself), kUnavailable (one is under way, or nobody else is active).
+  // (unknown or the leader itself), kRefused (`to` has resigned), kUnavailable (one is under way,
+  // or nobody who might take over is active).
   Status transfer_leadership(NodeId to);
 
   // Starts an election now, as an election timeout would. For tests.
@@ -179,11 +181,15 @@ class Core {
   // must agree that it has no leader.
   void peer_lost(NodeId peer);
 
-  // The oldest write of the log has been waiting for so long that this node must not lead (true),
-  // or no longer (false). A leader hands over, and steps down if nobody takes over within an
-  // election timeout; a follower does not campaign. Heartbeats alone would keep a leader whose disk
-  // is dead in office (hashicorp/raft 612).
-  void set_disk_stalled(bool stalled);
+  // This node must not lead (true), or may again (false): its operator drains it, or the oldest
+  // write of its log has been waiting for too long; heartbeats alone would keep a leader whose disk
+  // is dead in office (hashicorp/raft 612). A leader hands over, and steps down if nobody takes
+  // over within an election timeout. A follower does not campaign, and leaders do not hand over to
+  // it.
+  void set_resigned(bool resigned);
+
+  // Whether propose() would take this configuration now; its errors.
+  Status may_configure(const Configuration& next) const;
 
   // What has to be done because of the inputs so far. Empty if nothing.
   Ready ready();

@@ -31,7 +31,7 @@ void Core::Impl::tick_leader() {
   bool in_office = true;
   if (transfer_to != NodeId() && ++transfer_elapsed >= options.election_ticks_max) {
     transfer_to = NodeId();
-    in_office = !disk_stalled;  // nobody took over, and this node can't go on
+    in_office = !resigned;  // nobody took over, and this node must not go on
   }
   // CheckQuorum (thesis section 6.2): a leader that the others can't answer must not keep its
   // clients waiting, nor keep its followers from electing another one.
@@ -108,7 +108,7 @@ void Core::Impl::answer_older_term(const Message& message) {
   if (const auto* append = std::get_if<Append>(&message.body)) {
     send(message.from, AppendReply{.rejected = true, .index = append->previous_index});
   } else if (const auto* heartbeat = std::get_if<Heartbeat>(&message.body)) {
-    send(message.from, HeartbeatReply{.round = heartbeat->round});
+    send(message.from, HeartbeatReply{heartbeat->round, resigned});
   } else if (const auto* request = std::get_if<VoteRequest>(&message.body)) {
     if (request->pre_vote) send(message.from, VoteReply{.pre_vote = true, .granted = false});
   }
@@ -141,7 +141,7 @@ void Core::Impl::retry_soon() {
 
 void Core::Impl::campaign_pre_vote() {
   if (role == Role::kLeader) return;
-  if (!voter() || disk_stalled) {  // could not win, or not lead
+  if (!voter() || resigned) {  // could not win, or not lead
     reset_election_timer();
     return;
   }

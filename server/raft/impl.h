@@ -105,7 +105,7 @@ struct Core::Impl {
   Status transfer_leadership(NodeId to);
   const Progress* transfer_target(NodeId to) const;
   void continue_transfer();
-  void set_disk_stalled(bool stalled);
+  void set_resigned(bool value);
   void handle(const Message& message, const TimeoutNow& timeout_now);
 
   Options options;
@@ -136,7 +136,7 @@ struct Core::Impl {
   std::vector<Progress> peers;   // of all members but this one; at the leader only
   uint64_t uncommitted_bytes = 0;
   NodeId transfer_to;
-  bool disk_stalled = false;
+  bool resigned = false;
 
   ReadOnly reads;
   uint64_t next_read_id;

@@ -53,6 +53,7 @@ struct Heartbeat {
 };
 struct HeartbeatReply {
   uint64_t round = 0;
+  bool resigned = false;  // the follower would not take over
   bool operator==(const HeartbeatReply&) const = default;
 };
 

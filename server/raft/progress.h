@@ -86,6 +86,7 @@ class Progress {
   // The newest commit index and ReadIndex round that went to, or came back from, the follower.
   Index commit_sent;
   uint64_t round_answered = 0;
+  bool resigned = false;  // it said that it would not take over
 
  private:
   void become_probe();

@@ -157,6 +157,7 @@ void Core::Impl::handle(const Message& message, const HeartbeatReply& reply) {
   // the end of what was sent is refused by a follower that lacks something.
   if (peer->heartbeat_answered(log.last())) send_append(*peer, true);
   peer->round_answered = std::max(peer->round_answered, reply.round);
+  peer->resigned = reply.resigned;
   confirm_reads();
 }
 

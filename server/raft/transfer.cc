@@ -1,4 +1,4 @@
-// Handing leadership over (thesis section 3.10), on request or because the own disk stalls.
+// Handing leadership over (thesis section 3.10), on request or because this node must not lead.
 
 #include "server/raft/impl.h"
 
@@ -15,6 +15,9 @@ Status Core::Impl::transfer_leadership(NodeId to) {
   }
   const Progress* target = transfer_target(to);
   if (target == nullptr) {
+    if (to != NodeId() && find_peer(to)->resigned) {
+      return fail(Errc::kRefused, "node {} is drained, or its disk is slow", to);
+    }
     return fail(Errc::kUnavailable, "no node that could take over has been heard from lately");
   }
   transfer_to = target->id();
@@ -28,7 +31,7 @@ const Progress* Core::Impl::transfer_target(NodeId to) const {
   const Progress* target = nullptr;
   for (const Progress& peer : peers) {
     if (to != NodeId() && peer.id() != to) continue;
-    if (!configuration().is_voter(peer.id()) || !peer.connected() ||
+    if (!configuration().is_voter(peer.id()) || !peer.connected() || peer.resigned ||
         !peer.heard_within(options.election_ticks_min)) {
       continue;
     }
@@ -44,14 +47,14 @@ void Core::Impl::continue_transfer() {
 }
 
 void Core::Impl::handle(const Message&, const TimeoutNow&) {
-  const bool may = voter() && !disk_stalled;
+  const bool may = voter() && !resigned;
   if (may && (role == Role::kFollower || role == Role::kPreCandidate)) campaign(true);
 }
 
-void Core::Impl::set_disk_stalled(bool stalled) {
-  if (disk_stalled == stalled) return;
-  disk_stalled = stalled;
-  if (!stalled || role != Role::kLeader || transfer_to != NodeId()) return;
+void Core::Impl::set_resigned(bool value) {
+  if (resigned == value) return;
+  resigned = value;
+  if (!resigned || role != Role::kLeader || transfer_to != NodeId()) return;
   if (!transfer_leadership(NodeId())) become_follower(hard.term, NodeId());
 }
 

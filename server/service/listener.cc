@@ -17,6 +17,8 @@ static_assert(kReplyQueueBytes + limits::kBlockBytesMax + limits::kFrameHeaderBy
               limits::kSendQueueBytesMax);
 // Peers and greetings need room beside the clients.
 constexpr size_t kConnectionsBesideClients = 64;
+constexpr auto kRefusalLogPeriod = std::chrono::minutes(10);
+constexpr size_t kRefusalsKept = 256;
 
 }  // namespace
 
@@ -115,7 +117,7 @@ asio::awaitable<void> Listener::serve(tcp::socket socket) {
     }
     connection->send(net::make_frame(wire::FrameType::kHelloReply, 0, reply));
     if (reply.has_failure()) {
-      spdlog::warn("refused {}: {}", connection->peer(), reply.failure().message());
+      log_refusal(connection->peer(), reply.failure().message());
       co_await connection->drained(1, Clock::now() + kGreetingTimeout);
     } else if (client) {
       ++clients_;
@@ -130,6 +132,16 @@ asio::awaitable<void> Listener::serve(tcp::socket socket) {
   }
   connection->close();
   connections_.erase(number);
+}
+
+// A node that is refused knocks on: it is worth one line now and then.
+void Listener::log_refusal(const std::string& peer, const std::string& why) {
+  const auto now = Clock::now();
+  if (refusals_.size() >= kRefusalsKept) refusals_.clear();
+  const auto [refusal, is_new] = refusals_.try_emplace(why, now);
+  if (!is_new && now - refusal->second < kRefusalLogPeriod) return;
+  refusal->second = now;
+  spdlog::warn("refused {}: {}", peer, why);
 }
 
 asio::awaitable<void> Listener::serve_client(std::shared_ptr<net::Connection> connection) {

@@ -40,6 +40,7 @@ class Listener {
  private:
   asio::awaitable<void> accept_loop();
   asio::awaitable<void> serve(tcp::socket socket);
+  void log_refusal(const std::string& peer, const std::string& why);
   asio::awaitable<void> serve_client(std::shared_ptr<net::Connection> connection);
   asio::awaitable<void> admit(const std::shared_ptr<net::Connection>& connection,
                               const size_t& under_way, net::Signal& finished);
@@ -58,6 +59,7 @@ class Listener {
   tcp::acceptor acceptor_;
   uint16_t port_ = 0;
   std::map<uint64_t, std::weak_ptr<net::Connection>> connections_;
+  std::map<std::string, Clock::time_point> refusals_;  // that were logged: by the reason, when
   uint64_t accepted_ = 0;
   size_t requests_ = 0;       // under way, of all connections
   size_t payload_bytes_ = 0;  // that they carry

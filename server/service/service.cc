@@ -8,6 +8,7 @@
 #include "proto/base/limits.h"
 #include "proto/net/worker.h"
 #include "proto/wire/frame.h"
+#include "server/transport/peer_transport.h"
 #include "server/version.h"
 
 namespace ballast::server {
@@ -41,6 +42,7 @@ Status check_header(size_t bytes) {
 Service::Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
                  std::string data_directory, asio::any_io_executor workers)
     : node_(node),
+      members_(node, cluster),
       cluster_(cluster),
       identity_(identity),
       data_directory_(std::move(data_directory)),
@@ -54,18 +56,17 @@ pb::Failure Service::failure(const Error& error) const {
   return failure;
 }
 
-pb::HelloReply Service::greet(const pb::Hello& hello) const {
+pb::HelloReply Service::greet(const pb::Hello& hello) {
   pb::HelloReply reply;
   reply.set_protocol(wire::kProtocolVersion);
   reply.set_cluster(cluster_.id.raw());
   reply.set_id(cluster_.self.value());
   reply.set_leader(node_.core().leader().value());
-  for (const MemberConfig& config : cluster_.members) {
-    pb::Member& member = *reply.add_members();
-    member.set_id(config.id.value());
-    member.set_name(config.name);
-    member.set_address(config.address.to_string());
-  }
+  for (pb::Member& member : members_.members()) *reply.add_members() = std::move(member);
+  reply.set_disk(node_.own_disk().uuid);
+  reply.set_joined(node_.own_disk().joined);
+  reply.set_name(cluster_.find(cluster_.self)->name);
+  reply.set_configuration_index(node_.membership().newest_index().value());
   const auto refuse = [&](std::string message) {
     *reply.mutable_failure() = failure({Errc::kRefused, std::move(message)});
     return reply;
@@ -80,18 +81,23 @@ pb::HelloReply Service::greet(const pb::Hello& hello) const {
   if (peer && NodeId(hello.to()) != cluster_.self)
     return refuse(fmt::format("this is member {}, not {}: compare the members' addresses",
                               cluster_.self, hello.to()));
-  if (peer && (NodeId(hello.from()) == cluster_.self || !cluster_.find(NodeId(hello.from()))))
-    return refuse(fmt::format("{} is not another member of this cluster", hello.from()));
-  return reply;
+  if (peer && NodeId(hello.from()) == cluster_.self)
+    return refuse(fmt::format("node {} can't be its own peer", hello.from()));
+  if (!peer) return reply;
+  const auto trust = node_.trust(PeerTransport::greeting_of(hello));
+  return trust ? reply : refuse(members_.refuse(hello, trust.error()));
 }
 
 asio::awaitable<Answer> Service::handle(pb::Request request, Bytes payload, uint32_t payload_crc) {
   Result<Answer> answer =
       co_await dispatch(request, std::move(payload), payload_crc, deadline_of(request));
-  if (answer) co_return *std::move(answer);
-  Answer refusal;
-  *refusal.reply.mutable_failure() = failure(answer.error());
-  co_return refusal;
+  if (!answer) {
+    Answer refusal;
+    *refusal.reply.mutable_failure() = failure(answer.error());
+    answer = std::move(refusal);
+  }
+  answer->reply.set_configuration_index(node_.membership().newest_index().value());
+  co_return *std::move(answer);
 }
 
 asio::awaitable<Result<Answer>> Service::dispatch(const pb::Request& request, Bytes payload,
@@ -280,6 +286,17 @@ asio::awaitable<Result<Answer>> Service::dispatch_admin(const pb::Request& reque
     case Kind::kMissingBlocks: co_return co_await missing_blocks(request.missing_blocks());
     case Kind::kGetStatus: *answer.reply.mutable_status() = status(); co_return answer;
     case Kind::kTransferLeader: co_return co_await transfer(request.transfer_leader(), deadline);
+    case Kind::kListMembers:
+      if (request.read() != pb::READ_ANY && node_.core().role() != raft::Role::kLeader)
+        co_return fail(Errc::kNotLeader, "only the primary knows how far the members are");
+      *answer.reply.mutable_list_members() = members_.list();
+      co_return answer;
+    case Kind::kChangeMembers: {
+      BALLAST_CO_TRY(*answer.reply.mutable_change_members(),
+                     co_await members_.change(request.change_members(), deadline));
+      co_return answer;
+    }
+    case Kind::kDrain: co_return co_await drain(request.drain(), deadline);
     case Kind::kVerifyBlocks: co_return co_await verify_blocks(request.verify_blocks());
     case Kind::kStateDigest: {
       BALLAST_CO_TRY(*answer.reply.mutable_state_digest(), co_await net::on_worker(workers_, [&] {
@@ -298,6 +315,16 @@ asio::awaitable<Result<Answer>> Service::transfer(const pb::TransferLeader& requ
                  co_await node_.transfer_leadership(NodeId(request.to()), deadline));
   Answer answer;
   answer.reply.mutable_transfer_leader()->set_leader(leader.value());
+  co_return answer;
+}
+
+asio::awaitable<Result<Answer>> Service::drain(const pb::Drain& request, Deadline deadline) {
+  if (request.undo())
+    node_.undrain();
+  else
+    BALLAST_CO_TRY_STATUS(co_await node_.drain(deadline));
+  Answer answer;
+  answer.reply.mutable_drain()->set_leader(node_.core().leader().value());
   co_return answer;
 }
 
@@ -345,7 +372,8 @@ pb::StatusReply Service::status() const {
     out.set_lag_bytes(node_.bytes_after(peer.match));
     out.set_active(peer.active);
   }
-  *status.mutable_members() = greet({}).members();
+  for (pb::Member& member : members_.members()) *status.add_members() = std::move(member);
+  status.set_drained(node_.drained());
   return status;
 }
 

@@ -11,6 +11,7 @@
 #include "proto/service.pb.h"
 #include "server/cluster.h"
 #include "server/node/node.h"
+#include "server/service/members.h"
 #include "storage/identity.h"
 
 namespace ballast::server {
@@ -30,7 +31,8 @@ class Service {
   asio::awaitable<Answer> handle(pb::Request request, Bytes payload, uint32_t payload_crc);
 
   // The greeting's answer; with a failure if this node can't serve whoever greets.
-  pb::HelloReply greet(const pb::Hello& hello) const;
+  // Remembers disks that ask to be let in.
+  pb::HelloReply greet(const pb::Hello& hello);
 
  private:
   using Deadline = Clock::time_point;
@@ -51,11 +53,13 @@ class Service {
   asio::awaitable<Result<Answer>> get_block(const pb::GetBlock& request);
   asio::awaitable<Result<Answer>> missing_blocks(const pb::MissingBlocks& request);
   asio::awaitable<Result<Answer>> transfer(const pb::TransferLeader& request, Deadline deadline);
+  asio::awaitable<Result<Answer>> drain(const pb::Drain& request, Deadline deadline);
   asio::awaitable<Result<Answer>> verify_blocks(const pb::VerifyBlocks& request);
   pb::StatusReply status() const;
   pb::Failure failure(const Error& error) const;
 
   Node& node_;
+  MemberRequests members_;
   const ClusterConfig& cluster_;
   storage::Identity identity_;
   std::string data_directory_;

@@ -2,7 +2,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <random>
+#include <utility>
 
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
@@ -26,61 +28,142 @@ milliseconds with_jitter(milliseconds delay) {
 
 }  // namespace
 
+// Whom to dial, and where; the addresses are tried in turn.
+struct PeerTransport::Peer {
+  NodeId id;
+  std::string name;
+  std::string disk;  // empty: not known
+  std::vector<net::Endpoint> addresses;
+
+  bool same(const Peer& other) const {
+    return disk == other.disk &&
+           std::ranges::equal(addresses, other.addresses, {}, &net::Endpoint::to_string,
+                              &net::Endpoint::to_string);
+  }
+};
+
 // One outgoing connection and what waits for it.
 struct PeerTransport::Link {
-  Link(const MemberConfig& config, pb::ConnectionKind connection_kind,
-       const asio::any_io_executor& executor)
-      : peer(config), kind(connection_kind), signal(executor), retry_timer(executor) {}
+  Link(Peer whom, pb::ConnectionKind connection_kind, const asio::any_io_executor& executor)
+      : peer(std::move(whom)), kind(connection_kind), signal(executor), retry_timer(executor) {}
 
-  MemberConfig peer;
+  Peer peer;
   pb::ConnectionKind kind;
   std::deque<raft::Message> queue;
   net::Signal signal;  // queue grew, connection broke, or the transport stops
   Timer retry_timer;
   std::shared_ptr<net::Connection> connection;
-  bool reported_down = false;
+  size_t dials = 0;
+  std::string reported;  // why it can't be reached, as it was logged
+  bool closing = false;
 
+  const net::Endpoint& address() const { return peer.addresses[dials % peer.addresses.size()]; }
   bool connected() const { return connection != nullptr && !connection->closed(); }
   std::string name() const {
-    return fmt::format("{} ({}, {})", peer.name, peer.address.to_string(),
+    return fmt::format("{} ({}, {})", peer.name, address().to_string(),
                        kind == pb::CONNECTION_BULK ? "bulk" : "control");
   }
 };
 
 PeerTransport::PeerTransport(asio::any_io_executor executor, const ClusterConfig& cluster,
                              Node& node)
-    : executor_(executor), cluster_(cluster), node_(node), ended_signal_(executor) {
-  for (const MemberConfig& member : cluster_.members) {
-    if (member.id == cluster_.self) continue;
-    for (const auto kind : {pb::CONNECTION_CONTROL, pb::CONNECTION_BULK})
-      links_[{member.id, kind}] = std::make_shared<Link>(member, kind, executor_);
-  }
-}
+    : executor_(executor), cluster_(cluster), node_(node), ended_signal_(executor) {}
 
 PeerTransport::~PeerTransport() = default;
 
 void PeerTransport::start() {
-  for (const auto& [key, link] : links_) {
-    ++running_;
-    asio::co_spawn(executor_, dial_loop(link), [this](std::exception_ptr error) {
-      BALLAST_CHECK(!error, "a peer connection threw");
-      --running_;
-      ended_signal_.notify();
-    });
-  }
+  started_ = true;
+  follow_members();
 }
 
 asio::awaitable<void> PeerTransport::stop() {
   stopping_ = true;
-  for (const auto& [key, link] : links_) {
-    if (link->connection) link->connection->close();
-    link->retry_timer.cancel();
-    link->signal.notify();
-  }
+  for (const auto& [key, link] : links_) close_link(*link);
   for (const auto& [number, inbound] : inbound_) {
-    if (const auto connection = inbound.lock()) connection->close();
+    if (const auto connection = inbound.connection.lock()) connection->close();
   }
   while (running_ > 0) co_await ended_signal_.wait_until(Clock::time_point::max());
+}
+
+// ---- members ----------------------------------------------------------------------------------
+
+void PeerTransport::members_changed() {
+  if (!started_ || stopping_ || std::exchange(follow_posted_, true)) return;
+  // Not from within the node.
+  asio::post(executor_, [this] {
+    follow_posted_ = false;
+    if (stopping_) return;
+    follow_members();
+    check_inbound();
+  });
+}
+
+std::vector<PeerTransport::Peer> PeerTransport::wanted_peers() const {
+  std::vector<Peer> peers;
+  for (const pb::ConfigurationMember& member : node_.membership().newest().members()) {
+    if (NodeId(member.id()) == cluster_.self) continue;
+    Peer peer{NodeId(member.id()), member.name(), member.disk(), {}};
+    if (auto address = net::parse_endpoint(member.address()))
+      peer.addresses.push_back(*std::move(address));
+    // It may have moved with the whole cluster, so that nobody could tell us.
+    if (const MemberConfig* config = cluster_.find(peer.id);
+        config != nullptr && config->address.to_string() != member.address())
+      peer.addresses.push_back(config->address);
+    if (!peer.addresses.empty()) peers.push_back(std::move(peer));
+  }
+  if (!node_.membership().newest().members().empty()) return peers;
+  for (const MemberConfig& seed : cluster_.members) {
+    if (seed.id != cluster_.self) peers.push_back({seed.id, seed.name, {}, {seed.address}});
+  }
+  return peers;
+}
+
+// Opens what is missing, and closes what is not wanted, or not so.
+void PeerTransport::follow_members() {
+  const std::vector<Peer> wanted = wanted_peers();
+  std::erase_if(links_, [&](const auto& entry) {
+    Link& link = *entry.second;
+    const auto same = std::ranges::find(wanted, link.peer.id, &Peer::id);
+    if (same != wanted.end() && same->same(link.peer)) return false;
+    close_link(link);
+    return true;
+  });
+  for (const Peer& peer : wanted) {
+    for (const auto kind : {pb::CONNECTION_CONTROL, pb::CONNECTION_BULK})
+      if (!links_.contains({peer.id, kind})) open_link(peer, kind);
+  }
+}
+
+void PeerTransport::open_link(const Peer& peer, pb::ConnectionKind kind) {
+  const auto link = std::make_shared<Link>(peer, kind, executor_);
+  links_[{peer.id, kind}] = link;
+  ++running_;
+  asio::co_spawn(executor_, dial_loop(link), [this](std::exception_ptr error) {
+    BALLAST_CHECK(!error, "a peer connection threw");
+    --running_;
+    ended_signal_.notify();
+  });
+}
+
+void PeerTransport::close_link(Link& link) {
+  link.closing = true;
+  if (link.connection) link.connection->close();
+  link.retry_timer.cancel();
+  link.signal.notify();
+}
+
+// What was right when a peer greeted may not be any more.
+void PeerTransport::check_inbound() {
+  for (auto& [number, inbound] : inbound_) {
+    const auto connection = inbound.connection.lock();
+    if (!connection) continue;
+    if (const auto trust = node_.trust(inbound.greeting)) {
+      inbound.trust = *trust;
+    } else {
+      spdlog::info("{}: {}", connection->peer(), trust.error().message);
+      connection->close();
+    }
+  }
 }
 
 void PeerTransport::send(raft::Message message) {
@@ -99,17 +182,18 @@ void PeerTransport::send(raft::Message message) {
 
 asio::awaitable<void> PeerTransport::dial_loop(std::shared_ptr<Link> link) {
   milliseconds delay = kRetryMin;
-  while (!stopping_) {
+  while (!link->closing) {
     link->connection = co_await dial(link);
-    if (stopping_) break;
+    if (link->closing) break;
     if (link->connection == nullptr) {
+      ++link->dials;
       link->retry_timer.expires_after(with_jitter(delay));
       delay = std::min(delay * 2, kRetryMax);
       co_await link->retry_timer.async_wait(kToken);
       continue;
     }
     delay = kRetryMin;
-    link->reported_down = false;
+    link->reported.clear();
     spdlog::debug("connected to {}", link->name());
     ++running_;
     asio::co_spawn(executor_, watch(link), [this](std::exception_ptr) {
@@ -120,7 +204,7 @@ asio::awaitable<void> PeerTransport::dial_loop(std::shared_ptr<Link> link) {
     node_.link_reset(link->peer.id);
     co_await send_loop(link);
     link->queue.clear();
-    if (!stopping_) {
+    if (!link->closing) {
       spdlog::info("lost the connection to {}", link->name());
       node_.link_reset(link->peer.id);
     }
@@ -128,35 +212,56 @@ asio::awaitable<void> PeerTransport::dial_loop(std::shared_ptr<Link> link) {
   if (link->connection) link->connection->close();
 }
 
-asio::awaitable<std::shared_ptr<net::Connection>> PeerTransport::dial(std::shared_ptr<Link> link) {
-  const auto deadline = Clock::now() + kConnectTimeout;
-  auto connected = co_await net::Connection::connect(executor_, link->peer.address, deadline);
-  if (!connected) {
-    if (!link->reported_down) spdlog::info("{}: {}", link->name(), connected.error().message);
-    link->reported_down = true;
-    co_return nullptr;
-  }
-  const auto connection = *std::move(connected);
+pb::Hello PeerTransport::hello_to(const Link& link) const {
   pb::Hello hello;
   hello.set_protocol(wire::kProtocolVersion);
-  hello.set_kind(link->kind);
+  hello.set_kind(link.kind);
   hello.set_cluster(cluster_.id.raw());
   hello.set_from(cluster_.self.value());
-  hello.set_to(link->peer.id.value());
-  connection->send(net::make_frame(wire::FrameType::kHello, 0, hello));
-  const auto frame = co_await connection->receive(deadline);
-  pb::HelloReply reply;
+  hello.set_to(link.peer.id.value());
+  hello.set_from_disk(node_.own_disk().uuid);
+  hello.set_joined(node_.own_disk().joined);
+  hello.set_to_disk(link.peer.disk);
+  hello.set_configuration_index(node_.membership().newest_index().value());
+  if (const MemberConfig* self = cluster_.find(cluster_.self)) {
+    hello.set_from_name(self->name);
+    hello.set_from_address(self->address.to_string());
+  }
+  return hello;
+}
+
+Greeting PeerTransport::greeting_of(const pb::Hello& hello) {
+  return {NodeId(hello.from()), hello.from_disk(), hello.to_disk(),
+          Index(hello.configuration_index()), hello.joined()};
+}
+
+asio::awaitable<std::shared_ptr<net::Connection>> PeerTransport::dial(std::shared_ptr<Link> link) {
+  const auto deadline = Clock::now() + kConnectTimeout;
+  auto connected = co_await net::Connection::connect(executor_, link->address(), deadline);
   std::string problem;
-  if (!frame)
-    problem = frame.error().message;
-  else if (frame->header.type != wire::FrameType::kHelloReply || !net::parse_frame(*frame, reply))
-    problem = "its greeting is malformed";
-  else if (reply.has_failure())
-    problem = reply.failure().message();
-  if (problem.empty()) co_return connection;
-  if (!link->reported_down) spdlog::warn("{}: {}", link->name(), problem);
-  link->reported_down = true;
-  connection->close();
+  pb::HelloReply reply;
+  if (connected) {
+    (*connected)->send(net::make_frame(wire::FrameType::kHello, 0, hello_to(*link)));
+    const auto frame = co_await (*connected)->receive(deadline);
+    if (!frame)
+      problem = frame.error().message;
+    else if (frame->header.type != wire::FrameType::kHelloReply || !net::parse_frame(*frame, reply))
+      problem = "its greeting is malformed";
+    else if (reply.has_failure())
+      problem = reply.failure().message();
+  } else {
+    problem = connected.error().message;
+  }
+  if (problem.empty()) {
+    node_.learn(link->peer.id, {reply.disk(), {}, reply.joined()});
+    co_return *std::move(connected);
+  }
+  // Once, however often it is tried.
+  if (link->reported != problem && link->kind == pb::CONNECTION_CONTROL)
+    spdlog::log(reply.has_failure() ? spdlog::level::warn : spdlog::level::info, "{}: {}",
+                link->name(), problem);
+  link->reported = problem;
+  if (connected) (*connected)->close();
   co_return nullptr;
 }
 
@@ -169,7 +274,7 @@ asio::awaitable<void> PeerTransport::watch(std::shared_ptr<Link> link) {
 }
 
 asio::awaitable<void> PeerTransport::send_loop(std::shared_ptr<Link> link) {
-  while (!stopping_ && link->connected()) {
+  while (!link->closing && link->connected()) {
     if (link->queue.empty()) {
       co_await link->signal.wait_until(Clock::time_point::max());
       continue;
@@ -209,9 +314,13 @@ asio::awaitable<void> PeerTransport::serve(std::shared_ptr<net::Connection> conn
                                            pb::Hello hello) {
   const NodeId from(hello.from());
   const bool control = hello.kind() == pb::CONNECTION_CONTROL;
+  const Greeting greeting = greeting_of(hello);
+  const auto trust = node_.trust(greeting);
+  if (!trust) co_return;
   const uint64_t number = ++inbound_count_;
-  inbound_[number] = connection;
+  inbound_[number] = {connection, greeting, *trust};
   if (control) inbound_control_[from] = connection;
+  node_.learn(from, {hello.from_disk(), hello.from_address(), hello.joined()});
   while (!stopping_) {
     auto frame = co_await connection->receive(Clock::time_point::max());
     if (!frame) break;
@@ -225,7 +334,8 @@ asio::awaitable<void> PeerTransport::serve(std::shared_ptr<net::Connection> conn
       spdlog::warn("{}: {}", connection->peer(), received.error().message);
       break;
     }
-    node_.step(received->message, std::move(received->entries));
+    if (may_take(inbound_[number].trust, received->message))
+      node_.step(received->message, std::move(received->entries));
     if (!control) co_await node_.admit();
   }
   connection->close();

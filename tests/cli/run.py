@@ -30,7 +30,7 @@ def free_base_port() -> int:
         base = random.randrange(20000, 31990)
         held = []
         try:
-            for port in range(base, base + 4):
+            for port in range(base, base + 5):
                 held.append(socket.socket())
                 held[-1].bind(("127.0.0.1", port))
             return base

@@ -130,6 +130,17 @@ void RunningCluster::kill_all() {
   for (const kvctl::LocalNode& node : cluster_->nodes()) kill(node);
 }
 
+void RunningCluster::wipe(const kvctl::LocalNode& node) {
+  std::filesystem::remove_all(cluster_->config_path(node).parent_path() / "data");
+}
+
+kvctl::LocalNode RunningCluster::add() {
+  auto node = cluster_->add();
+  EXPECT_TRUE(node) << node.error().message;
+  start(*node);
+  return *node;
+}
+
 void RunningCluster::settle() {
   auto client = connect();
   EXPECT_TRUE(eventually([&] {

@@ -30,6 +30,10 @@ class RunningCluster {
   void start_all();
   void kill(const kvctl::LocalNode& node);
   void kill_all();
+  // Empties the data directory of a node that does not run.
+  void wipe(const kvctl::LocalNode& node);
+  // One more node, which runs and waits to be let in.
+  kvctl::LocalNode add();
   // Waits until all nodes answer, one leads, and all have applied the same.
   void settle();
 

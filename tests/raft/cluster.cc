@@ -96,7 +96,7 @@ Result<Index> Cluster::leave(NodeId node) {
 }
 
 void Cluster::stall(NodeId node, bool stalled) {
-  member(node).core->set_disk_stalled(stalled);
+  member(node).core->set_resigned(stalled);
   after_input(node);
 }
 
@@ -331,7 +331,8 @@ struct BodyText {
     return fmt::format("InstallSnapshot term={} at={}/{}", term, install.at.index, install.at.term);
   }
   std::string operator()(const HeartbeatReply& reply) const {
-    return fmt::format("HeartbeatReply term={} round={}", term, reply.round);
+    return fmt::format("HeartbeatReply term={} round={}{}", term, reply.round,
+                       reply.resigned ? " resigned" : "");
   }
   std::string operator()(const ReadIndexRequest& request) const {
     return fmt::format("ReadIndex term={} id={}", term, request.id & 0xffffffff);

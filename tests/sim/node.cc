@@ -68,6 +68,7 @@ std::string SimNode::start(const server::NodeOptions& given) {
   }
   server::NodeOptions options = given;
   options.raft.id = id_;
+  options.disk = disk_uuid();
   options.on_fatal = [this](const Error& error) { hooks_.on_fatal(error.message); };
   io_ = std::make_unique<asio::io_context>(1);
   node_ = std::make_unique<server::Node>(io_->get_executor(), io_->get_executor(), options,
@@ -168,7 +169,7 @@ void SimNode::transmit(const raft::Message& message, const std::vector<Entry>& e
                                  .payload_crc = crc32c(payload.span())};
   const auto* receiver = server::find_member(node_->membership().newest(), message.to);
   const server::Greeting greeting{id_, disk_uuid(), receiver ? receiver->disk() : std::string(),
-                                  node_->membership().newest_index()};
+                                  node_->membership().newest_index(), node_->own_disk().joined};
   hooks_.transmit({id_, message.to, greeting, wire::encode_frame_header(header), std::move(text),
                    Bytes(std::move(payload))});
 }
@@ -181,8 +182,7 @@ void SimNode::receive(Frame frame) {
 
 asio::awaitable<void> SimNode::take(Frame frame) {
   co_await node_->admit();
-  const auto trust = server::check_greeting(frame.greeting, node_->membership().newest(),
-                                            node_->membership().newest_index(), disk_uuid());
+  const auto trust = node_->trust(frame.greeting);
   if (!trust) co_return;
   // As a connection does: what the checksums refuse never gets further.
   const auto header = wire::decode_frame_header(frame.header);

@@ -140,7 +140,7 @@ TEST(Membership, a_node_without_a_configuration_neither_votes_nor_campaigns) {
 TEST(Stall, a_leader_whose_disk_stalls_hands_over) {
   LoneCore node(3);
   lead(node, 3);
-  node.core.set_disk_stalled(true);
+  node.core.set_resigned(true);
   EXPECT_NE(texts(node.flush()).find("TimeoutNow"), std::string::npos);
   EXPECT_EQ(node.propose(10).error().code, Errc::kUnavailable);
   for (int i = 0; i < kElectionMax; ++i) {
@@ -153,10 +153,10 @@ TEST(Stall, a_leader_whose_disk_stalls_hands_over) {
 
 TEST(Stall, a_node_whose_disk_stalls_does_not_campaign) {
   LoneCore node(3);
-  node.core.set_disk_stalled(true);
+  node.core.set_resigned(true);
   for (int i = 0; i < 5 * kElectionMax; ++i) node.core.tick();
   EXPECT_EQ(texts(node.flush()), "");
-  node.core.set_disk_stalled(false);
+  node.core.set_resigned(false);
   for (int i = 0; i < kElectionMax; ++i) node.core.tick();
   EXPECT_EQ(node.core.role(), Role::kPreCandidate);
 }

@@ -76,11 +76,46 @@ TEST(Membership, a_member_is_a_node_with_its_disk) {
       {"somebody whom we do not know yet",
        {NodeId(9), "disk 9", "disk 1", Index(9)},
        Trust::kEverything},
+      {"somebody who was removed", {NodeId(9), "disk 9", "disk 1", Index(7)}, std::nullopt},
+      {"somebody who is to be added", {NodeId(9), "disk 9", "", Index(0), true}, std::nullopt},
   };
   for (const Case& one : table) {
-    const auto trust = check_greeting(one.greeting, known, Index(7), "disk 1");
+    const auto trust = check_greeting(one.greeting, known, Index(7), {"disk 1", false});
     EXPECT_EQ(trust ? std::optional(*trust) : std::nullopt, one.expected) << one.what;
   }
+}
+
+TEST(Membership, before_the_disks_are_known_founders_alone_believe_each_other) {
+  pb::ConfigurationEntry known = entry_of("1v 2v 3v");
+  for (pb::ConfigurationMember& member : *known.mutable_members()) member.clear_disk();
+  const Greeting founder{NodeId(2), "disk 2", "", Index(0), false};
+  const Greeting wiped{NodeId(2), "new", "", Index(0), true};
+  EXPECT_TRUE(check_greeting(founder, known, Index(0), {"disk 1", false}));
+  EXPECT_FALSE(check_greeting(wiped, known, Index(0), {"disk 1", false}));
+  const auto trust = check_greeting(founder, {}, Index(0), {"new 1", true});
+  EXPECT_FALSE(trust) << "we were wiped, and they take us for the founder";
+}
+
+TEST(Membership, disks_are_pinned_once_every_founder_has_shown_its_own) {
+  pb::ConfigurationEntry entry = entry_of("1v 2v");
+  for (pb::ConfigurationMember& member : *entry.mutable_members()) {
+    member.clear_disk();
+    member.set_address("old");
+  }
+  std::map<NodeId, ShownMember> shown = {{NodeId(1), {"disk 1", "old", false}}};
+  EXPECT_FALSE(pinned(entry, shown)) << "node 2 has not been seen";
+  shown[NodeId(2)] = {"new", "old", true};
+  EXPECT_FALSE(pinned(entry, shown)) << "a disk that joined is never a founder's";
+  shown[NodeId(2)] = {"disk 2", "", false};
+  const auto next = pinned(entry, shown);
+  ASSERT_TRUE(next);
+  EXPECT_EQ(find_member(*next, NodeId(2))->disk(), "disk 2");
+  EXPECT_FALSE(pinned(*next, shown)) << "nothing is left to say";
+  shown[NodeId(2)].address = "moved";
+  ASSERT_TRUE(pinned(*next, shown));
+  EXPECT_EQ(find_member(*pinned(*next, shown), NodeId(2))->address(), "moved");
+  shown[NodeId(2)].disk = "other";
+  EXPECT_FALSE(pinned(*next, shown)) << "another disk says nothing of this member";
 }
 
 TEST(Membership, whoever_takes_us_for_another_disk_may_answer_and_ask_for_nothing_that_counts) {

@@ -1,6 +1,8 @@
 // One connection to one node, shared by all calls: requests are multiplexed by stream number.
 //
-// It connects when it is first used and again after it broke. All on one executor.
+// It connects when it is first used and again after it broke. A node that stops while requests are
+// pending (its process is frozen, or the network swallows everything) is noticed after a second of
+// silence, long before their deadlines. All on one executor.
 #pragma once
 
 #include <memory>
@@ -35,7 +37,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
 
   uint64_t leader_hint() const { return leader_hint_; }
   const net::Endpoint& endpoint() const { return endpoint_; }
-  // True for a moment after connecting failed: others are worth trying first.
+  // True for a moment after connecting failed or the node stopped: others are worth trying first.
   bool down() const { return Clock::now() < down_until_; }
   void close();
 
@@ -45,6 +47,10 @@ class Channel : public std::enable_shared_from_this<Channel> {
   asio::awaitable<Status> connect(Clock::time_point deadline);
   asio::awaitable<void> read_loop(std::shared_ptr<net::Connection> connection);
   void deliver(const wire::Frame& frame);
+  asio::awaitable<void> watch();
+  bool look(Clock::time_point& pinged_at, Clock::time_point since);
+  void send_ping();
+  void fail_pending(const std::string& reason);
 
   asio::any_io_executor executor_;
   net::Endpoint endpoint_;
@@ -53,6 +59,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
   std::unordered_map<uint64_t, std::shared_ptr<net::Promise<Outcome>>> pending_;
   uint64_t next_stream_ = 0;
   uint64_t leader_hint_ = 0;
+  Clock::time_point pending_since_ = Clock::time_point::min();  // without a break
+  bool watching_ = false;
   bool connecting_ = false;
   net::Signal connected_signal_;
   Clock::time_point down_until_ = Clock::time_point::min();

@@ -42,8 +42,9 @@ class Router {
 
  private:
   // Waits before another round; false if the deadline comes first.
-  asio::awaitable<bool> pause(int round, Clock::time_point deadline);
-  Channel& channel(size_t position) { return *channels_[position]; }
+  asio::awaitable<bool> pause(int round, Clock::time_point deadline, milliseconds most);
+  Channel& channel(size_t position) const { return *channels_[position]; }
+  bool down(uint64_t member) const;
   size_t leader_position() const;
   bool learn(const Error& error, size_t asked);
   Clock::time_point attempt_deadline(Clock::time_point deadline) const;

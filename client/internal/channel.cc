@@ -48,8 +48,8 @@ asio::awaitable<Status> Channel::ensure_connected(Clock::time_point deadline) {
   const auto begin = Clock::now();
   Status status = co_await connect(std::min(deadline, begin + kConnectTimeout));
   connecting_ = false;
-  const bool quick = Clock::now() - begin < kConnectTimeout / 2;
-  if (!status) down_until_ = Clock::now() + (quick ? kDownTime : kStoppedTime);
+  stopped_ = !status && Clock::now() - begin >= kConnectTimeout / 2;
+  if (!status) down_until_ = Clock::now() + (stopped_ ? kStoppedTime : kDownTime);
   connected_signal_.notify();
   co_return status;
 }
@@ -128,6 +128,7 @@ asio::awaitable<void> Channel::watch() {
     if (pending_.empty() || !connection_ || connection_->closed()) continue;
     if (look(pinged_at, std::max(pending_since_, awake_since))) continue;
     down_until_ = now + kStoppedTime;
+    stopped_ = true;
     connection_->close();
   }
   watching_ = false;

@@ -38,7 +38,8 @@ class Channel : public std::enable_shared_from_this<Channel> {
   uint64_t leader_hint() const { return leader_hint_; }
   const net::Endpoint& endpoint() const { return endpoint_; }
   // True for a moment after connecting failed or the node stopped: others are worth trying first.
-  bool down() const { return Clock::now() < down_until_; }
+  // And while one caller tries whether a stopped node goes on again: the others go elsewhere.
+  bool down() const { return Clock::now() < down_until_ || (stopped_ && connecting_); }
   void close();
 
  private:
@@ -64,6 +65,7 @@ class Channel : public std::enable_shared_from_this<Channel> {
   bool connecting_ = false;
   net::Signal connected_signal_;
   Clock::time_point down_until_ = Clock::time_point::min();
+  bool stopped_ = false;  // the last that is known of the node is its silence
 };
 
 }  // namespace ballast::client

@@ -34,9 +34,9 @@ constexpr uint64_t kAcksBefore = 3;
 // Of every writer, after a fault. The first may belong to a write that was under way; a writer does
 // one write after the other, so the second was begun after the fault.
 constexpr uint64_t kAcksAfter = 2;
-// Between two writes of a writer while a node catches up: enough of them to see a pause, and few
-// enough that a hundred rounds do not fill the disk.
-constexpr milliseconds kPaceOfCatchUp{50};
+// Between two writes of a writer from then until all nodes have caught up: enough of them to see a
+// pause, and few enough that a hundred rounds do not fill the disk.
+constexpr milliseconds kPaceAfter{50};
 constexpr std::array<std::pair<Scenario, std::string_view>, 4> kScenarioNames{{
     {Scenario::kKill, "kill"},
     {Scenario::kTransfer, "transfer"},
@@ -227,6 +227,7 @@ class Drill {
     const auto recover = [&]() -> Status {
       BALLAST_TRY_STATUS(writers.wait_for_acks(at_fault, kAcksAfter, "after the fault"));
       BALLAST_TRY_STATUS(note(LedgerOp::kSteady, round, node));
+      writers.set_pace(kPaceAfter);
       return writers.run_for(fault_->hold());
     };
     // sync_all is acknowledged by every voter, so it can't go on before the node is back.
@@ -236,7 +237,6 @@ class Drill {
     BALLAST_TRY_STATUS(note(LedgerOp::kUndone, round, node));
     if (!goes_on) BALLAST_TRY_STATUS(recover());
     notes_(fmt::format("round {} of {}: the nodes catch up", round, options_.rounds));
-    writers.set_pace(kPaceOfCatchUp);
     BALLAST_TRY_STATUS(wait_converged(client_, &cluster_));
     writers.set_pace({});
     BALLAST_TRY_STATUS(note(LedgerOp::kCaughtUp, round, node));

@@ -261,6 +261,19 @@ TEST_F(ChannelTest, a_node_that_accepts_and_does_not_greet_costs_all_callers_one
     EXPECT_LE(Clock::now() - begin, milliseconds(2000));
     EXPECT_EQ(node.accepted, 1U);
     EXPECT_TRUE(channel->down());
+    // Later one of them tries again, and the others are still warned.
+    co_await sleep(milliseconds(1200));
+    EXPECT_FALSE(channel->down());
+    asio::co_spawn(
+        io_,
+        [&]() -> asio::awaitable<void> {
+          EXPECT_FALSE(co_await channel->greet(in(milliseconds(5000))));
+          ++failed;
+        },
+        asio::detached);
+    co_await sleep(milliseconds(50));
+    EXPECT_TRUE(channel->down());
+    while (failed < 9) co_await sleep(milliseconds(10));
   });
 }
 

@@ -1,5 +1,8 @@
 #include "client/internal/channel.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "proto/base/limits.h"
 
 namespace ballast::client {
@@ -9,6 +12,16 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kConnectTimeout{1000};
 constexpr milliseconds kDownTime{100};
+// After a failure that took a second to notice: the next attempt might take as long.
+constexpr milliseconds kStoppedTime{1000};
+// Of silence while requests are pending, before the node is asked whether it lives; and then,
+// before it counts as stopped.
+constexpr milliseconds kSilenceMax{300};
+constexpr milliseconds kPingPatience{700};
+constexpr milliseconds kLookPeriod{50};
+// Before the verdict no byte of ours has been acknowledged for so long. A little less than the
+// patience, since the ping itself is acknowledged by the system of a node whose process is frozen.
+constexpr milliseconds kTakenPatience{600};
 constexpr size_t kDeadlineBytes = 16;  // what the deadline adds to a request, at most
 
 }  // namespace
@@ -21,16 +34,22 @@ void Channel::close() {
 }
 
 asio::awaitable<Status> Channel::ensure_connected(Clock::time_point deadline) {
+  const bool waited = connecting_;
   while (connecting_) {
     if (!co_await connected_signal_.wait_until(deadline))
       co_return fail(Errc::kUnavailable, "cannot connect to {} in time", endpoint_.to_string());
   }
   if (connection_ && !connection_->closed()) co_return Status{};
+  // One attempt is enough for all who waited for it.
+  if (waited && down())
+    co_return fail(Errc::kUnavailable, "cannot connect to {}", endpoint_.to_string());
   connecting_ = true;
   const auto self = shared_from_this();
-  Status status = co_await connect(std::min(deadline, Clock::now() + kConnectTimeout));
+  const auto begin = Clock::now();
+  Status status = co_await connect(std::min(deadline, begin + kConnectTimeout));
   connecting_ = false;
-  if (!status) down_until_ = Clock::now() + kDownTime;
+  stopped_ = !status && Clock::now() - begin >= kConnectTimeout / 2;
+  if (!status) down_until_ = Clock::now() + (stopped_ ? kStoppedTime : kDownTime);
   connected_signal_.notify();
   co_return status;
 }
@@ -85,10 +104,64 @@ asio::awaitable<void> Channel::read_loop(std::shared_ptr<net::Connection> connec
       deliver(*frame);
   }
   connection->close();
-  if (connection != connection_) co_return;
-  for (auto& [stream, promise] : pending_)
-    promise->set(fail(Errc::kUnknownOutcome, "no answer: {}", reason));
+  if (connection == connection_) fail_pending(fmt::format("no answer: {}", reason));
+}
+
+void Channel::fail_pending(const std::string& reason) {
+  for (auto& [stream, promise] : pending_) promise->set(fail(Errc::kUnknownOutcome, "{}", reason));
   pending_.clear();
+}
+
+// Runs while requests are pending.
+asio::awaitable<void> Channel::watch() {
+  const auto self = shared_from_this();
+  Timer timer(executor_);
+  auto pinged_at = Clock::time_point::max();
+  auto last_look = Clock::now();
+  auto awake_since = last_look;
+  while (!pending_.empty()) {
+    timer.expires_at(last_look + kLookPeriod);
+    co_await timer.async_wait(kToken);
+    const auto now = Clock::now();
+    // It was this process that did not run: what came meanwhile is still to be read.
+    if (now - last_look > 4 * kLookPeriod) awake_since = now;
+    last_look = now;
+    if (pending_.empty() || !connection_ || connection_->closed()) continue;
+    if (look(pinged_at, std::max(pending_since_, awake_since))) continue;
+    down_until_ = now + kStoppedTime;
+    stopped_ = true;
+    connection_->close();
+  }
+  watching_ = false;
+}
+
+// False if the node counts as stopped: pending calls have then failed. `since` is when its silence
+// may begin to count; `pinged_at` is when it was asked, if it was.
+bool Channel::look(Clock::time_point& pinged_at, Clock::time_point since) {
+  const auto now = Clock::now();
+  const net::Connection::Progress progress = connection_->progress();
+  const auto silence = now - std::max(progress.heard, since);
+  if (silence < kSilenceMax) {
+    pinged_at = Clock::time_point::max();
+    return true;
+  }
+  if (pinged_at == Clock::time_point::max()) {
+    pinged_at = now;
+    send_ping();
+    return true;
+  }
+  if (now - pinged_at < kPingPatience || now - progress.taken < kTakenPatience) return true;
+  fail_pending(fmt::format("{} has not answered for {:.1f} s", endpoint_.to_string(),
+                           std::chrono::duration<double>(silence).count()));
+  return false;
+}
+
+// The answer matters as a sign of life alone: nobody waits for its stream.
+void Channel::send_ping() {
+  pb::Request ping;
+  ping.mutable_ping();
+  ping.set_deadline_ms(static_cast<uint32_t>(kPingPatience.count()));
+  connection_->send(net::make_frame(wire::FrameType::kRequest, ++next_stream_, ping));
 }
 
 void Channel::deliver(const wire::Frame& frame) {
@@ -126,6 +199,7 @@ asio::awaitable<Result<Response>> Channel::call(pb::Request request, Bytes paylo
   const auto promise = std::make_shared<net::Promise<Outcome>>(executor_);
   std::vector<Bytes> parts;
   if (!payload.empty()) parts.push_back(std::move(payload));
+  if (pending_.empty()) pending_since_ = Clock::now();
   pending_.emplace(stream, promise);
   if (!connection_->send(net::make_frame(wire::FrameType::kRequest, stream, request,
                                          std::move(parts), payload_crc))) {
@@ -133,6 +207,8 @@ asio::awaitable<Result<Response>> Channel::call(pb::Request request, Bytes paylo
     co_return fail(Errc::kUnavailable, "the connection to {} is closed or full",
                    endpoint_.to_string());
   }
+  if (!std::exchange(watching_, true))
+    asio::co_spawn(executor_, [self] { return self->watch(); }, asio::detached);
   // The node answers by the deadline, too; its answer gets a little time to arrive.
   constexpr milliseconds kGrace{200};
   std::optional<Outcome> outcome = co_await promise->get(deadline + kGrace);

@@ -1,6 +1,8 @@
 // One connection to one node, shared by all calls: requests are multiplexed by stream number.
 //
-// It connects when it is first used and again after it broke. All on one executor.
+// It connects when it is first used and again after it broke. A node that stops while requests are
+// pending (its process is frozen, or the network swallows everything) is noticed after a second of
+// silence, long before their deadlines. All on one executor.
 #pragma once
 
 #include <memory>
@@ -37,8 +39,9 @@ class Channel : public std::enable_shared_from_this<Channel> {
   // Of the members that the node knows.
   uint64_t configuration_index() const { return configuration_index_; }
   const net::Endpoint& endpoint() const { return endpoint_; }
-  // True for a moment after connecting failed: others are worth trying first.
-  bool down() const { return Clock::now() < down_until_; }
+  // True for a moment after connecting failed or the node stopped: others are worth trying first.
+  // And while one caller tries whether a stopped node goes on again: the others go elsewhere.
+  bool down() const { return Clock::now() < down_until_ || (stopped_ && connecting_); }
   void close();
 
  private:
@@ -47,6 +50,10 @@ class Channel : public std::enable_shared_from_this<Channel> {
   asio::awaitable<Status> connect(Clock::time_point deadline);
   asio::awaitable<void> read_loop(std::shared_ptr<net::Connection> connection);
   void deliver(const wire::Frame& frame);
+  asio::awaitable<void> watch();
+  bool look(Clock::time_point& pinged_at, Clock::time_point since);
+  void send_ping();
+  void fail_pending(const std::string& reason);
 
   asio::any_io_executor executor_;
   net::Endpoint endpoint_;
@@ -56,9 +63,12 @@ class Channel : public std::enable_shared_from_this<Channel> {
   uint64_t next_stream_ = 0;
   uint64_t leader_hint_ = 0;
   uint64_t configuration_index_ = 0;
+  Clock::time_point pending_since_ = Clock::time_point::min();  // without a break
+  bool watching_ = false;
   bool connecting_ = false;
   net::Signal connected_signal_;
   Clock::time_point down_until_ = Clock::time_point::min();
+  bool stopped_ = false;  // the last that is known of the node is its silence
 };
 
 }  // namespace ballast::client

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "client/internal/convert.h"
+#include "proto/base/limits.h"
 #include "proto/net/worker.h"
 
 namespace ballast::client {
@@ -12,6 +13,11 @@ namespace {
 
 constexpr milliseconds kPauseMin{10};
 constexpr milliseconds kPauseMax{200};
+// While a primary is being elected, each pause is an outage that lasts longer; but the rounds must
+// not keep the electors busy, neither by their number nor by what they carry.
+constexpr milliseconds kElectionPauseMax{50};
+constexpr int kElectionRoundsMax = 30;
+constexpr size_t kElectionBytesMax = limits::kMiB;
 
 // For requests that are safe to repeat, a lost answer is a reason to ask again.
 bool worth_repeating(Errc code) {
@@ -39,9 +45,9 @@ Clock::time_point Router::attempt_deadline(Clock::time_point deadline) const {
   return std::min(deadline, Clock::now() + attempt_timeout_);
 }
 
-asio::awaitable<bool> Router::pause(int round, Clock::time_point deadline) {
+asio::awaitable<bool> Router::pause(int round, Clock::time_point deadline, milliseconds most) {
   static thread_local std::minstd_rand random{std::random_device{}()};
-  const milliseconds step = std::min(kPauseMax, kPauseMin * (1 << std::min(round, 10)));
+  const milliseconds step = std::min(most, kPauseMin * (1 << std::min(round, 10)));
   const auto until = Clock::now() + step / 2 + milliseconds(random() % (step.count() + 1)) / 2;
   if (until >= deadline) co_return false;
   Timer timer(executor_, until);
@@ -71,7 +77,7 @@ asio::awaitable<Status> Router::connect(std::vector<net::Endpoint> endpoints,
                        seed->endpoint().to_string());
       co_return Status{};
     }
-    if (!co_await pause(round, deadline)) break;
+    if (!co_await pause(round, deadline, kPauseMax)) break;
   }
   co_return fail(Errc::kUnavailable, "{}; start the nodes or give other --endpoints", last.message);
 }
@@ -128,14 +134,24 @@ asio::awaitable<Result<Response>> Router::ask(std::shared_ptr<Channel> target, p
   co_return response;
 }
 
-// The position to begin with: the primary's, or the next in turn if nobody knows it.
+// The position to begin with: the primary's, or the next in turn if nobody knows it. Those that are
+// down come last: each may cost a second.
 size_t Router::leader_position() const {
-  if (!pinned_) {
-    for (size_t i = 0; i < members_.size(); ++i) {
-      if (members_[i].id == leader_) return i;
-    }
+  for (size_t i = 0; !pinned_ && i < members_.size(); ++i) {
+    if (members_[i].id == leader_ && !channel(i)->down()) return i;
+  }
+  for (size_t i = 0; i < channels_.size(); ++i) {
+    const size_t position = (next_ + i) % channels_.size();
+    if (!channel(position)->down()) return position;
   }
   return next_ % channels_.size();
+}
+
+bool Router::down(uint64_t member) const {
+  for (size_t i = 0; !pinned_ && i < members_.size(); ++i) {
+    if (members_[i].id == member) return channel(i)->down();
+  }
+  return false;
 }
 
 // Learns from a refusal; true if it names somebody new, who can be asked at once.
@@ -145,6 +161,8 @@ bool Router::learn(const Error& error, const Channel& asked, size_t position) {
   const uint64_t before = leader_;
   leader_ = error.code == Errc::kNotLeader ? asked.leader_hint() : 0;
   next_ = position + 1;
+  // An outdated hint: whoever gave it has not noticed yet, and nobody else was elected.
+  if (down(leader_)) leader_ = 0;
   return leader_ != 0 && leader_ != before;
 }
 
@@ -153,6 +171,8 @@ asio::awaitable<Result<Response>> Router::at_leader(pb::Request request, Bytes p
                                                     Clock::time_point deadline) {
   bool maybe_done = false;
   Error last{Errc::kUnavailable, "no time left"};
+  const bool heavy = payload.size() > kElectionBytesMax;
+  size_t hops = 0;  // from hint to hint, without a pause
   for (size_t failures = 0; Clock::now() < deadline;) {
     const size_t position = leader_position();
     const auto target = channel(position);
@@ -162,11 +182,14 @@ asio::awaitable<Result<Response>> Router::at_leader(pb::Request request, Bytes p
     last = std::move(response).error();
     if (!worth_repeating(last.code)) co_return std::unexpected(std::move(last));
     maybe_done |= last.code == Errc::kUnknownOutcome || last.code == Errc::kDeadline;
-    if (learn(last, *target, position)) continue;
+    if (learn(last, *target, position) && ++hops < channels_.size()) continue;
+    hops = 0;
     // After each round of the members, or before the same one is asked again, a pause.
     const bool whole_round = ++failures % channels_.size() == 0;
     const int rounds = static_cast<int>(failures / channels_.size());
-    if ((whole_round || leader_ != 0) && !co_await pause(rounds, deadline)) break;
+    const bool election = leader_ == 0 && !heavy && rounds < kElectionRoundsMax;
+    const milliseconds most = election ? kElectionPauseMax : kPauseMax;
+    if ((whole_round || leader_ != 0) && !co_await pause(rounds, deadline, most)) break;
   }
   if (last.code == Errc::kAckNotReached) co_return std::unexpected(std::move(last));
   if (maybe_done)
@@ -191,7 +214,7 @@ asio::awaitable<Result<Response>> Router::at_any(pb::Request request, Clock::tim
     }
     position = (position + 1) % channels_.size();
     const int rounds = static_cast<int>(tries / channels_.size());
-    if (tries % channels_.size() == 0 && !co_await pause(rounds, deadline)) break;
+    if (tries % channels_.size() == 0 && !co_await pause(rounds, deadline, kPauseMax)) break;
   }
   co_return fail(Errc::kUnavailable, "no replica answered before the deadline: {}", last.message);
 }
@@ -222,7 +245,7 @@ asio::awaitable<Result<Bytes>> Router::block(BlockId id, asio::thread_pool& work
     if (!elsewhere && !worth_repeating(last.code)) break;
     lacking = elsewhere ? lacking + 1 : 0;
     const int rounds = static_cast<int>(tries / channels_.size());
-    if (tries % channels_.size() == 0 && !co_await pause(rounds, deadline)) break;
+    if (tries % channels_.size() == 0 && !co_await pause(rounds, deadline, kPauseMax)) break;
   }
   co_return fail_within(std::move(last), "block {}", id.digest.brief());
 }

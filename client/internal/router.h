@@ -44,8 +44,8 @@ class Router {
 
  private:
   // Waits before another round; false if the deadline comes first.
-  asio::awaitable<bool> pause(int round, Clock::time_point deadline);
-  std::shared_ptr<Channel> channel(size_t position) {
+  asio::awaitable<bool> pause(int round, Clock::time_point deadline, milliseconds most);
+  std::shared_ptr<Channel> channel(size_t position) const {
     return channels_[position % channels_.size()];
   }
   // Asks a node, and learns of new members from its answer.
@@ -54,6 +54,7 @@ class Router {
                                         Clock::time_point deadline);
   asio::awaitable<void> refresh(std::shared_ptr<Channel> from);
   void adopt(std::vector<Member> members, uint64_t configuration_index);
+  bool down(uint64_t member) const;
   size_t leader_position() const;
   bool learn(const Error& error, const Channel& asked, size_t position);
   Clock::time_point attempt_deadline(Clock::time_point deadline) const;

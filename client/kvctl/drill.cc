@@ -3,11 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <thread>
 #include <utility>
 
 #include "client/kvctl/drill_check.h"
+#include "client/kvctl/drill_faults.h"
 #include "client/kvctl/drill_writers.h"
 #include "client/kvctl/local_cluster.h"
 #include "proto/base/check.h"
@@ -23,17 +25,24 @@ using client::ReadLevel;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr milliseconds kPollEvery{50};
-// Looks for a write under way before the kill is sent all the same.
+constexpr milliseconds kPollEvery{20};
+// Looks for a write under way before the fault strikes all the same.
 constexpr int kLooksMax = 100;
 constexpr milliseconds kConvergeMax{600'000};
-// How long acknowledgements must go on before the killed node comes back.
-constexpr milliseconds kSettle{500};
-// Of every writer, before a kill: enough that all of them are in full flow.
-constexpr uint64_t kAcksBeforeKill = 3;
-// Of every writer, after a kill. The first may belong to a write that was under way; a writer does
-// one write after the other, so the second was begun after the kill.
-constexpr uint64_t kAcksAfterKill = 2;
+// Of every writer, before a fault: enough that all of them are in full flow.
+constexpr uint64_t kAcksBefore = 3;
+// Of every writer, after a fault. The first may belong to a write that was under way; a writer does
+// one write after the other, so the second was begun after the fault.
+constexpr uint64_t kAcksAfter = 2;
+// Between two writes of a writer from then until all nodes have caught up: enough of them to see a
+// pause, and few enough that a hundred rounds do not fill the disk.
+constexpr milliseconds kPaceAfter{50};
+constexpr std::array<std::pair<Scenario, std::string_view>, 4> kScenarioNames{{
+    {Scenario::kKill, "kill"},
+    {Scenario::kTransfer, "transfer"},
+    {Scenario::kPause, "pause"},
+    {Scenario::kRestartAll, "restart-all"},
+}};
 constexpr size_t kNodesMin = 3;  // with fewer, no majority outlives the primary
 
 // ---- waiting for the cluster ----
@@ -45,6 +54,10 @@ std::string behind(const ClusterStatus& status, std::optional<uint64_t>& target)
   }
   const client::NodeStatus* const leader = status.leader();
   if (leader == nullptr) return "there is no leader";
+  for (const client::NodeStatus& node : status.nodes) {
+    if (node.role != leader->role || node.member.id == leader->member.id) continue;
+    return fmt::format("'{}' still takes itself for the primary", node.member.name);
+  }
   // The log grows while the writers write, so what counts is where it stood first.
   if (!target) target = leader->commit_index;
   for (const client::NodeStatus& node : status.nodes) {
@@ -54,7 +67,7 @@ std::string behind(const ClusterStatus& status, std::optional<uint64_t>& target)
   return {};
 }
 
-// Until every node answers and has applied what the leader had committed. A node that was killed
+// Until every node answers and has applied what the leader had committed. A node that was down
 // may have much to catch up with while the writers go on, so it is given up only when it makes no
 // progress. `cluster` may be null: it is asked whether a process that was started has exited.
 Status wait_converged(Client& client, LocalCluster* cluster) {
@@ -77,17 +90,20 @@ Status wait_converged(Client& client, LocalCluster* cluster) {
   }
 }
 
-// ---- the kill drill ----
+// ---- the drill ----
 
-class KillDrill {
+class Drill {
  public:
-  KillDrill(const DrillOptions& options, const DrillNotes& notes, LocalCluster cluster,
-            std::filesystem::path ballastd, Client client)
+  Drill(const DrillOptions& options, const DrillNotes& notes, LocalCluster cluster,
+        std::filesystem::path ballastd, Client client)
       : options_(options),
         notes_(notes),
         cluster_(std::move(cluster)),
         ballastd_(std::move(ballastd)),
-        client_(std::move(client)) {}
+        client_(std::move(client)),
+        fault_(make_fault(options_, cluster_, client_, ballastd_)) {}
+  Drill(const Drill&) = delete;
+  Drill& operator=(const Drill&) = delete;
 
   Status preflight() {
     if (cluster_.nodes().size() < kNodesMin) {
@@ -120,6 +136,7 @@ class KillDrill {
     BALLAST_TRY(ledger_,
                 Ledger::create(report.ledger,
                                {.run = run_id,
+                                .scenario = std::string(scenario_name(options_.scenario)),
                                 .cluster = cluster_.uuid(),
                                 .writers = options_.writers,
                                 .bytes = options_.bytes,
@@ -165,7 +182,7 @@ class KillDrill {
   Result<LocalNode> primary() {
     BALLAST_TRY(const auto status, client_.status());
     const client::NodeStatus* const leader = status.leader();
-    if (leader == nullptr) return fail(Errc::kUnavailable, "there is no primary to kill");
+    if (leader == nullptr) return fail(Errc::kUnavailable, "there is no primary to strike");
     const auto node = std::ranges::find(cluster_.nodes(), leader->member.id, &LocalNode::id);
     if (node != cluster_.nodes().end()) return *node;
     return fail(Errc::kRefused, "the primary '{}' is no node of '{}'", leader->member.name,
@@ -180,52 +197,55 @@ class KillDrill {
     return ledger_->append(event);
   }
 
-  // Nothing that takes time stands between the line, the last look and the signal: a write that was
-  // open at the line and was answered before the signal proves nothing.
-  Status kill(DrillWriters& writers, uint64_t round, const LocalNode& node) {
-    BALLAST_TRY(const LocalCluster::Target target, cluster_.aim(node));
+  // Nothing that takes time stands between the line, the last look and the blow: a write that was
+  // open at the line and was answered before the blow proves nothing.
+  Status strike(DrillWriters& writers, uint64_t round, const LocalNode& node) {
+    BALLAST_TRY_STATUS(fault_->aim(node));
     for (int look = 1;; ++look) {
       BALLAST_TRY(const DrillWriters::Open open, writers.wait_in_flight());
-      BALLAST_TRY_STATUS(note(LedgerOp::kKill, round, node));
+      BALLAST_TRY_STATUS(note(LedgerOp::kStrike, round, node));
       if (writers.any_still_open(open) || look == kLooksMax) break;
     }
-    BALLAST_TRY_STATUS(cluster_.strike(target));
-    BALLAST_TRY_STATUS(note(LedgerOp::kSignalled, round, node));
-    BALLAST_TRY_STATUS(cluster_.wait_gone(target));
-    return note(LedgerOp::kKilled, round, node);
+    BALLAST_TRY_STATUS(fault_->strike());
+    BALLAST_TRY_STATUS(note(LedgerOp::kStruck, round, node));
+    BALLAST_TRY_STATUS(fault_->await_effect());
+    return note(LedgerOp::kEffect, round, node);
   }
 
   Status run_round(DrillWriters& writers, uint64_t round) {
     notes_(fmt::format("round {} of {}: writing", round, options_.rounds));
     const DrillWriters::Counts at_begin = writers.acks();
     BALLAST_TRY_STATUS(writers.run_for(options_.before));
-    BALLAST_TRY_STATUS(writers.wait_for_acks(at_begin, kAcksBeforeKill, "before the kill"));
+    BALLAST_TRY_STATUS(writers.wait_for_acks(at_begin, kAcksBefore, "before the fault"));
     BALLAST_TRY(const LocalNode node, primary());
 
-    BALLAST_TRY_STATUS(kill(writers, round, node));
-    const DrillWriters::Counts at_kill = writers.acks();
-    notes_(fmt::format("round {} of {}: '{}' was the primary and is killed", round, options_.rounds,
-                       node.name));
+    BALLAST_TRY_STATUS(strike(writers, round, node));
+    const DrillWriters::Counts at_fault = writers.acks();
+    notes_(fmt::format("round {} of {}: '{}' was the primary and {}", round, options_.rounds,
+                       node.name, fault_->deed()));
 
     const auto recover = [&]() -> Status {
-      BALLAST_TRY_STATUS(writers.wait_for_acks(at_kill, kAcksAfterKill, "after the kill"));
+      BALLAST_TRY_STATUS(writers.wait_for_acks(at_fault, kAcksAfter, "after the fault"));
       BALLAST_TRY_STATUS(note(LedgerOp::kSteady, round, node));
-      return writers.run_for(kSettle);
+      writers.set_pace(kPaceAfter);
+      return writers.run_for(fault_->hold());
     };
     // sync_all is acknowledged by every voter, so it can't go on before the node is back.
-    if (options_.ack == Ack::kSync) BALLAST_TRY_STATUS(recover());
-    BALLAST_TRY_STATUS(cluster_.start(node, ballastd_));
-    BALLAST_TRY_STATUS(note(LedgerOp::kRestart, round, node));
-    if (options_.ack != Ack::kSync) BALLAST_TRY_STATUS(recover());
-    notes_(fmt::format("round {} of {}: '{}' is back and catches up", round, options_.rounds,
-                       node.name));
+    const bool goes_on = options_.ack == Ack::kSync && fault_->survivable();
+    if (goes_on) BALLAST_TRY_STATUS(recover());
+    BALLAST_TRY_STATUS(fault_->undo());
+    BALLAST_TRY_STATUS(note(LedgerOp::kUndone, round, node));
+    if (!goes_on) BALLAST_TRY_STATUS(recover());
+    notes_(fmt::format("round {} of {}: the nodes catch up", round, options_.rounds));
     BALLAST_TRY_STATUS(wait_converged(client_, &cluster_));
+    writers.set_pace({});
     BALLAST_TRY_STATUS(note(LedgerOp::kCaughtUp, round, node));
     return ledger_->sync();
   }
 
   // Whatever went wrong, the cluster is left with all of its nodes.
   Status heal() {
+    BALLAST_TRY_STATUS(fault_->undo());
     for (const LocalNode& node : cluster_.nodes()) {
       BALLAST_TRY_STATUS(cluster_.start(node, ballastd_));
     }
@@ -255,10 +275,26 @@ class KillDrill {
   LocalCluster cluster_;
   std::filesystem::path ballastd_;
   Client client_;
+  std::unique_ptr<Fault> fault_;
   std::unique_ptr<Ledger> ledger_;
 };
 
 }  // namespace
+
+std::string_view scenario_name(Scenario scenario) {
+  for (const auto& [known, name] : kScenarioNames) {
+    if (known == scenario) return name;
+  }
+  return {};
+}
+
+Result<Scenario> parse_scenario(std::string_view name) {
+  for (const auto& [scenario, known] : kScenarioNames) {
+    if (known == name) return scenario;
+  }
+  return fail(Errc::kInvalidArgument,
+              "'{}' is no scenario: choose kill, transfer, pause or restart-all", name);
+}
 
 uint64_t DrillFindings::corrupt() const {
   uint64_t sum = wrong;
@@ -324,11 +360,11 @@ void judge(DrillReport& report) {
   report.reasons = failures(report);
   report.verdict = report.reasons.empty() ? Verdict::kPass : Verdict::kFail;
   if (report.verdict == Verdict::kFail) return;
-  if (report.summary.rounds.empty()) report.reasons.push_back("no node was killed");
+  if (report.summary.rounds.empty()) report.reasons.push_back("there was no round");
   for (const RoundSummary& round : report.summary.rounds) {
     if (round.in_flight > 0) continue;
     report.reasons.push_back(
-        fmt::format("no write was in flight at the kill of round {}", round.round));
+        fmt::format("no write was in flight at the fault of round {}", round.round));
   }
   if (!report.reasons.empty()) report.verdict = Verdict::kInconclusive;
 }
@@ -339,7 +375,7 @@ uint64_t percentile(const std::vector<uint64_t>& sorted, double percent) {
   return sorted[static_cast<size_t>(std::clamp(rank, 1.0, static_cast<double>(sorted.size()))) - 1];
 }
 
-Result<DrillReport> run_kill_drill(const DrillOptions& options, const DrillNotes& notes) {
+Result<DrillReport> run_drill(const DrillOptions& options, const DrillNotes& notes) {
   BALLAST_TRY(auto cluster, LocalCluster::load(options.dir));
   BALLAST_TRY(auto ballastd, find_ballastd(options.ballastd));
   for (const LocalNode& node : cluster.nodes()) {
@@ -352,7 +388,7 @@ Result<DrillReport> run_kill_drill(const DrillOptions& options, const DrillNotes
   connection.deadline = options.deadline;
   auto client = Client::connect(connection);
   if (!client) return fail(Errc::kRefused, "no node answers: {}", client.error().message);
-  KillDrill drill(options, notes, std::move(cluster), std::move(ballastd), *std::move(client));
+  Drill drill(options, notes, std::move(cluster), std::move(ballastd), *std::move(client));
   BALLAST_TRY_STATUS(drill.preflight());
   return drill.run();
 }

@@ -1,10 +1,10 @@
 // Drills: break a cluster on purpose while clients write to it, and then prove from a ledger kept
 // outside of it that nothing it acknowledged is lost.
 //
-// The kill drill, per round: writers put tensors of unique content with sync acknowledgements; once
-// they are in full flow the primary's process gets SIGKILL; the writers must be acknowledged again
-// without it; it is started again and must catch up. After the last round every acknowledged write
-// is read back, linearizably and on each node alone, and the nodes compare their states.
+// Per round: writers put tensors of unique content with sync acknowledgements; once they are in
+// full flow the fault of the scenario strikes; the writers must be acknowledged again; the fault is
+// undone and every node must catch up. After the last round every acknowledged write is read back,
+// linearizably and on each node alone, and the nodes compare their states.
 #pragma once
 
 #include <chrono>
@@ -21,7 +21,18 @@
 
 namespace ballast::kvctl {
 
+enum class Scenario {
+  kKill,        // SIGKILL to the primary; it is started again
+  kTransfer,    // the primary hands over, since it is asked to
+  kPause,       // SIGSTOP to the primary; SIGCONT later
+  kRestartAll,  // SIGKILL to all nodes at once; they are started again
+};
+std::string_view scenario_name(Scenario scenario);  // "restart-all"
+// Errors: kInvalidArgument.
+Result<Scenario> parse_scenario(std::string_view name);
+
 struct DrillOptions {
+  Scenario scenario = Scenario::kKill;
   std::filesystem::path dir;  // of a local cluster
   std::string ballastd;       // the program that restarts a node; empty: see find_ballastd()
   unsigned rounds = 1;
@@ -29,10 +40,12 @@ struct DrillOptions {
   uint64_t bytes = 256 * 1024;  // of each tensor
   client::CodecSpec codec;      // an exact one: the drill compares bytes
   client::Ack ack = client::Ack::kSync;
-  std::chrono::milliseconds before{1000};  // of writing, before each kill
-  std::filesystem::path ledger;            // empty: drill-RUN.ledger in the working directory
-  bool keep = false;                       // the keys
-  client::milliseconds deadline{30'000};   // of each write and read
+  std::chrono::milliseconds before{1000};  // of writing, before each fault
+  // kPause: how long writes go on without the frozen primary before it may go on.
+  std::chrono::milliseconds pause{3000};
+  std::filesystem::path ledger;           // empty: drill-RUN.ledger in the working directory
+  bool keep = false;                      // the keys
+  client::milliseconds deadline{30'000};  // of each write and read
 };
 
 // What one node has of the writes, read from it alone.
@@ -73,7 +86,7 @@ using DrillNotes = std::function<void(const std::string&)>;
 
 // Errors: kRefused if the cluster is not healthy to begin with; others if the drill could not be
 // brought to an end. A drill that ended has a report, whatever its verdict.
-Result<DrillReport> run_kill_drill(const DrillOptions& options, const DrillNotes& notes);
+Result<DrillReport> run_drill(const DrillOptions& options, const DrillNotes& notes);
 
 // Checks a ledger against the cluster that `options` connect to. Errors: kRefused if the run
 // removed its keys or belongs to another cluster.

@@ -25,6 +25,7 @@ struct RunOptions {
   std::string ack = "sync";
   std::string ledger;
   double seconds_before = 1;
+  double seconds_paused = 3;
   DrillOptions drill;
 };
 
@@ -34,6 +35,8 @@ Result<DrillOptions> checked(const RunOptions& given, const Context& context) {
   options.ledger = given.ledger;
   options.deadline = context.deadline;
   options.before = std::chrono::milliseconds(static_cast<int64_t>(given.seconds_before * 1000));
+  options.pause = std::chrono::milliseconds(static_cast<int64_t>(given.seconds_paused * 1000));
+  BALLAST_TRY(options.scenario, parse_scenario(given.scenario));
   BALLAST_TRY(options.codec, quant::parse_codec(given.codec));
   if (options.codec.id != quant::CodecId::kF32 && options.codec.id != quant::CodecId::kRaw) {
     return fail(Errc::kInvalidArgument,
@@ -80,10 +83,10 @@ Json rounds_json(const LedgerSummary& summary) {
                       {"node", round.node},
                       {"in_flight", round.in_flight},
                       {"gap_ms", to_ms(round.gap_us)},
-                      {"killed_at_ms", to_ms(round.killed_at_us)},
+                      {"struck_at_ms", to_ms(round.struck_at_us)},
                       {"first_ack_after_ms", to_ms(round.first_ack_after_us)},
                       {"steady_at_ms", optional_ms(round.steady_at_us)},
-                      {"restarted_at_ms", optional_ms(round.restarted_at_us)},
+                      {"undone_at_ms", optional_ms(round.undone_at_us)},
                       {"caught_up_at_ms", optional_ms(round.caught_up_at_us)},
                       {"rejoin_gap_ms", to_ms(round.rejoin_gap_us)}});
   }
@@ -115,7 +118,7 @@ void print_report_json(const DrillReport& report) {
            {"p99", to_ms(percentile(gaps, 99))},
            {"max", to_ms(gaps.back())}};
   }
-  print_json({{"scenario", "kill"},
+  print_json({{"scenario", summary.header.scenario},
               {"verdict", verdict_name(report.verdict)},
               {"reasons", report.reasons},
               {"run", summary.header.run},
@@ -136,12 +139,12 @@ void print_report_json(const DrillReport& report) {
 
 void print_report_table(const DrillReport& report) {
   const LedgerSummary& summary = report.summary;
-  Table rounds{.header = {"ROUND", "KILLED", "IN FLIGHT", "GAP MS", "REJOIN GAP MS", "KILLED AT MS",
-                          "FIRST ACK AT MS", "CAUGHT UP AT MS"}};
+  Table rounds{.header = {"ROUND", "PRIMARY", "IN FLIGHT", "GAP MS", "REJOIN GAP MS",
+                          "STRUCK AT MS", "FIRST ACK AT MS", "CAUGHT UP AT MS"}};
   for (const RoundSummary& round : summary.rounds) {
     rounds.rows.push_back({std::to_string(round.round), round.node, std::to_string(round.in_flight),
                            ms_cell(round.gap_us), ms_cell(round.rejoin_gap_us),
-                           ms_cell(round.killed_at_us), ms_cell(round.first_ack_after_us),
+                           ms_cell(round.struck_at_us), ms_cell(round.first_ack_after_us),
                            ms_cell(round.caught_up_at_us)});
   }
   rounds.print();
@@ -194,12 +197,15 @@ Status conclude(const DrillReport& report, const Context& context) {
 void add_run(CLI::App& drill, Context& context) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* const command = drill.add_subcommand(
-      "run", "Kill the primary of a local cluster under load and check every write");
-  command->add_option("SCENARIO", options->scenario, "kill: SIGKILL to the primary")
+      "run", "Break a local cluster under load, again and again, and check every write");
+  command
+      ->add_option("SCENARIO", options->scenario,
+                   "kill: SIGKILL to the primary; transfer: it hands over; pause: SIGSTOP to it, "
+                   "and SIGCONT later; restart-all: SIGKILL to all nodes")
       ->required()
-      ->check(CLI::IsMember({"kill"}));
+      ->check(CLI::IsMember({"kill", "transfer", "pause", "restart-all"}));
   command->add_option("--dir", options->dir, "The folder of the local cluster")->required();
-  command->add_option("--rounds", options->drill.rounds, "Kills, one after the other")
+  command->add_option("--rounds", options->drill.rounds, "Faults, one after the other")
       ->check(CLI::Range(1, 10'000))
       ->capture_default_str();
   command->add_option("--writers", options->drill.writers, "Threads that write")
@@ -209,7 +215,12 @@ void add_run(CLI::App& drill, Context& context) {
       ->transform(CLI::AsSizeValue(false));
   command->add_option("--codec", options->codec, "f32 or raw")->capture_default_str();
   command->add_option("--ack", options->ack, "sync or sync_all")->capture_default_str();
-  command->add_option("--seconds-before", options->seconds_before, "Of writing before each kill")
+  command->add_option("--seconds-before", options->seconds_before, "Of writing before each fault")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  command
+      ->add_option("--for", options->seconds_paused,
+                   "pause: seconds of writing without the frozen primary")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
   command->add_option("--ledger", options->ledger, "The ledger (default: ./drill-RUN.ledger)");
@@ -219,7 +230,7 @@ void add_run(CLI::App& drill, Context& context) {
   command->callback([options, &context] {
     context.run = [options, &context]() -> Status {
       BALLAST_TRY(const auto drill_options, checked(*options, context));
-      BALLAST_TRY(const auto report, run_kill_drill(drill_options, terminal_notes()));
+      BALLAST_TRY(const auto report, run_drill(drill_options, terminal_notes()));
       return conclude(report, context);
     };
   });

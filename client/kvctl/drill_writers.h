@@ -25,7 +25,7 @@
 
 namespace ballast::kvctl {
 
-// For what must come by itself: acknowledgements after a kill, a node that catches up.
+// For what must come by itself: acknowledgements after a fault, a node that catches up.
 inline constexpr std::chrono::milliseconds kDrillPatience{60'000};
 
 class DrillWriters {
@@ -68,6 +68,13 @@ class DrillWriters {
   Counts acks() {
     const std::scoped_lock lock(mutex_);
     return acks_;
+  }
+
+  // From now on each writer rests so long after each write. Zero: not at all.
+  void set_pace(client::milliseconds rest) {
+    const std::scoped_lock lock(mutex_);
+    rest_ = rest;
+    changed_.notify_all();
   }
 
   // Lets them write on for a while.
@@ -134,9 +141,9 @@ class DrillWriters {
       const auto noted = write_one(writer, seq);
       std::unique_lock lock(mutex_);
       if (!noted && healthy_) healthy_ = std::unexpected(noted.error());
-      if (noted && !*noted) {
-        changed_.wait_for(lock, kPauseAfterFailure, [this] { return stopping_ || !healthy_; });
-      }
+      const bool failed = noted && !*noted;
+      changed_.wait_for(lock, std::max(rest_, failed ? kPauseAfterFailure : kNoPause),
+                        [&] { return stopping_ || !healthy_ || (!failed && rest_ == kNoPause); });
       if (stopping_ || !healthy_) break;
     }
     changed_.notify_all();
@@ -189,6 +196,7 @@ class DrillWriters {
     changed_.notify_all();
   }
 
+  static constexpr client::milliseconds kNoPause{0};
   static constexpr client::milliseconds kPauseAfterFailure{20};
 
   const DrillOptions& options_;
@@ -201,6 +209,7 @@ class DrillWriters {
   std::condition_variable changed_;
   Counts acks_;
   Open open_;
+  client::milliseconds rest_{0};
   bool stopping_ = false;
   Status healthy_;  // an error: the ledger can't be written
   std::string last_error_;

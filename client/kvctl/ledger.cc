@@ -24,14 +24,32 @@ constexpr std::array<std::pair<LedgerOp, std::string_view>, 11> kOpNames{{
     {LedgerOp::kOk, "ok"},
     {LedgerOp::kFail, "fail"},
     {LedgerOp::kUnknown, "unknown"},
-    {LedgerOp::kKill, "kill"},
-    {LedgerOp::kSignalled, "signalled"},
-    {LedgerOp::kKilled, "killed"},
+    {LedgerOp::kStrike, "strike"},
+    {LedgerOp::kStruck, "struck"},
+    {LedgerOp::kEffect, "effect"},
     {LedgerOp::kSteady, "steady"},
-    {LedgerOp::kRestart, "restart"},
+    {LedgerOp::kUndone, "undone"},
     {LedgerOp::kCaughtUp, "caught_up"},
     {LedgerOp::kRemoved, "removed"},
 }};
+
+// What ledgers say that were written when there was one scenario.
+constexpr std::array<std::pair<LedgerOp, std::string_view>, 4> kOldOpNames{{
+    {LedgerOp::kStrike, "kill"},
+    {LedgerOp::kStruck, "signalled"},
+    {LedgerOp::kEffect, "killed"},
+    {LedgerOp::kUndone, "restart"},
+}};
+
+std::optional<LedgerOp> op_named(std::string_view name) {
+  for (const auto& [op, known] : kOpNames) {
+    if (known == name) return op;
+  }
+  for (const auto& [op, known] : kOldOpNames) {
+    if (known == name) return op;
+  }
+  return std::nullopt;
+}
 
 std::string_view op_name(LedgerOp op) {
   const auto entry = std::ranges::find(kOpNames, op, [](const auto& pair) { return pair.first; });
@@ -61,6 +79,7 @@ class Fields {
     good_ = good_ && field != json_.end() && field->is_string();
     return good_ ? field->get<std::string>() : std::string();
   }
+  bool has(const char* name) const { return json_.is_object() && json_.contains(name); }
   Status check(bool condition = true) const {
     if (good_ && condition) return {};
     return fail(Errc::kCorrupt, "not a line of a ledger");
@@ -107,6 +126,7 @@ float unit_float(uint32_t random) {
 std::string ledger_line(const LedgerHeader& header) {
   return dump_line({{"op", "run"},
                     {"run", header.run},
+                    {"scenario", header.scenario},
                     {"cluster", header.cluster},
                     {"writers", header.writers},
                     {"bytes", header.bytes},
@@ -141,6 +161,7 @@ Result<LedgerHeader> parse_ledger_header(std::string_view line) {
   const std::string op = fields.text("op");
   LedgerHeader header;
   header.run = fields.text("run");
+  if (fields.has("scenario")) header.scenario = fields.text("scenario");
   header.cluster = fields.text("cluster");
   header.writers = static_cast<unsigned>(fields.number("writers", kDrillWritersMax));
   header.bytes = fields.number("bytes");
@@ -155,11 +176,10 @@ Result<LedgerHeader> parse_ledger_header(std::string_view line) {
 Result<LedgerEvent> parse_ledger_event(std::string_view line) {
   Fields fields(line);
   const std::string name = fields.text("op");
-  const auto entry =
-      std::ranges::find(kOpNames, name, [](const auto& pair) { return pair.second; });
-  BALLAST_TRY_STATUS(fields.check(entry != kOpNames.end()));
+  const auto op = op_named(name);
+  BALLAST_TRY_STATUS(fields.check(op.has_value()));
   LedgerEvent event;
-  event.op = entry->first;
+  event.op = *op;
   if (is_write_op(event.op)) {
     event.writer = static_cast<unsigned>(fields.number("writer", kDrillWritersMax - 1));
     event.seq = fields.number("seq");
@@ -278,7 +298,7 @@ Status read_ledger_writes(const std::filesystem::path& path,
 void LedgerAnalysis::add(const LedgerEvent& event) {
   if (!is_write_op(event.op)) return add_round_event(event);
   open_[event.writer] = event.op == LedgerOp::kInvoke;
-  if (event.op != LedgerOp::kInvoke) open_since_kill_[event.writer] = false;
+  if (event.op != LedgerOp::kInvoke) open_since_strike_[event.writer] = false;
   if (event.op == LedgerOp::kOk) {
     ++summary_.acknowledged;
     add_ack(event.t_us);
@@ -306,26 +326,26 @@ void LedgerAnalysis::add_round_event(const LedgerEvent& event) {
     summary_.removed = true;
     return;
   }
-  if (event.op == LedgerOp::kKill) {
+  if (event.op == LedgerOp::kStrike) {
     if (!summary_.rounds.empty() && summary_.rounds.back().round == event.round) {
       summary_.rounds.pop_back();
     }
     summary_.rounds.push_back(
-        {.round = event.round, .node = event.node, .killed_at_us = event.t_us});
-    open_since_kill_ = open_;
-    signalled_ = false;
+        {.round = event.round, .node = event.node, .struck_at_us = event.t_us});
+    open_since_strike_ = open_;
+    struck_ = false;
     return;
   }
   if (summary_.rounds.empty()) return;
   RoundSummary& round = summary_.rounds.back();
-  // Older ledgers do not tell when the signal had been sent.
-  const bool signalled = event.op == LedgerOp::kSignalled;
-  if (signalled || (event.op == LedgerOp::kKilled && !signalled_)) {
-    round.in_flight = open_since_kill_.count();
+  // The oldest ledgers do not tell when the signal had been sent.
+  const bool struck = event.op == LedgerOp::kStruck;
+  if (struck || (event.op == LedgerOp::kEffect && !struck_)) {
+    round.in_flight = open_since_strike_.count();
   }
-  signalled_ |= signalled;
+  struck_ |= struck;
   if (event.op == LedgerOp::kSteady) round.steady_at_us = event.t_us;
-  if (event.op == LedgerOp::kRestart) round.restarted_at_us = event.t_us;
+  if (event.op == LedgerOp::kUndone) round.undone_at_us = event.t_us;
   if (event.op == LedgerOp::kCaughtUp) round.caught_up_at_us = event.t_us;
 }
 

@@ -3,19 +3,23 @@
 //
 // JSON lines. The first describes the run; each of the others is one event:
 //
-//   {"op":"run","run":"4f1c09ab","cluster":"9b2f...","writers":4,"bytes":262144,"codec":"f32",
-//    "ack":"sync","started_ms":1712345678901}
+//   {"op":"run","run":"4f1c09ab","scenario":"kill","cluster":"9b2f...","writers":4,
+//    "bytes":262144,"codec":"f32","ack":"sync","started_ms":1712345678901}
 //   {"op":"invoke","writer":0,"seq":7,"key":"drill/4f1c09ab/w0/7","sha256":"...","t_us":1204511}
 //   {"op":"ok","writer":0,"seq":7,"index":412,"t_us":1210034}     or "fail", "unknown" with "error"
-//   {"op":"kill","round":1,"node":"n2","t_us":...}     before the signal is sent; if a round has
-//                                                      several, the drill has looked again: the
-//                                                      last one counts
-//   {"op":"signalled","round":1,...}                   when the signal has been sent
-//   {"op":"killed","round":1,...}                      when the process is gone
+//   {"op":"strike","round":1,"node":"n2","t_us":...}   before the fault, with the primary's name;
+//                                                      if a round has several, the drill has looked
+//                                                      again: the last one counts
+//   {"op":"struck","round":1,...}                      when the signal or the request has been sent
+//   {"op":"effect","round":1,...}                      when the process is gone or frozen, or has
+//                                                      handed over
 //   {"op":"steady","round":1,...}                      every writer is acknowledged again
-//   {"op":"restart","round":1,...}                     the process was started again
+//   {"op":"undone","round":1,...}                      the process was started again, or goes on
 //   {"op":"caught_up","round":1,...}                   every node has applied what the leader had
 //   {"op":"removed"}                                   the run removed its keys
+//
+// Ledgers that know one scenario alone, kill, do not name it, and say "kill", "signalled", "killed"
+// and "restart" for "strike", "struck", "effect" and "undone".
 //
 // Times are microseconds since the run began, on a monotonic clock, and never decrease from line to
 // line. Each line is one write(2); a last line without its end is one that was being written when
@@ -45,6 +49,7 @@ inline constexpr unsigned kDrillWritersMax = 64;
 
 struct LedgerHeader {
   std::string run;
+  std::string scenario = "kill";
   std::string cluster;  // its UUID
   unsigned writers = 0;
   uint64_t bytes = 0;  // of each tensor: a multiple of 4
@@ -60,11 +65,11 @@ enum class LedgerOp {
   kOk,
   kFail,     // the store promises that nothing has happened
   kUnknown,  // it may have happened
-  kKill,
-  kSignalled,
-  kKilled,
+  kStrike,
+  kStruck,
+  kEffect,
   kSteady,
-  kRestart,
+  kUndone,
   kCaughtUp,
   kRemoved,
 };
@@ -77,7 +82,7 @@ struct LedgerEvent {
   std::string sha256;  // kInvoke: of the tensor's bytes, in hex
   uint64_t index = 0;  // kOk: of the log
   std::string error;   // kFail, kUnknown
-  uint64_t round = 0;  // kKill to kCaughtUp: 1, 2, 3
+  uint64_t round = 0;  // kStrike to kCaughtUp: 1, 2, 3
   std::string node;    // likewise
   uint64_t t_us = 0;   // set by Ledger::append()
 
@@ -131,22 +136,23 @@ Status read_ledger_writes(const std::filesystem::path& path,
 
 struct RoundSummary {
   uint64_t round = 0;
-  std::string node;  // that was killed
-  // Writes that were invoked before the signal and had no outcome when it had been sent. Those that
-  // have one by the time the process is gone count, too: an election may be faster than its end.
+  std::string node;  // the primary that was struck
+  // Writes that were invoked before the blow and had no outcome when it had been struck. Those that
+  // have one by the time it has its effect count, too: an election may be faster than the end of a
+  // process.
   uint64_t in_flight = 0;
-  uint64_t killed_at_us = 0;
+  uint64_t struck_at_us = 0;
   // The longest interval between two acknowledgements that follow each other, of all that end
-  // between the kill and `steady`. It is not only the one that spans the kill: an answer that was
+  // between the blow and `steady`. It is not only the one that spans the blow: an answer that was
   // already on its way may arrive just after it, and the pause begins behind that answer.
   uint64_t gap_us = 0;
   uint64_t first_ack_after_us = 0;  // the acknowledgement that ended this interval
   uint64_t rejoin_gap_us = 0;       // the longest interval from then on until all have caught up
   std::optional<uint64_t> steady_at_us;
-  std::optional<uint64_t> restarted_at_us;
+  std::optional<uint64_t> undone_at_us;
   std::optional<uint64_t> caught_up_at_us;
 
-  bool complete() const { return steady_at_us && restarted_at_us && caught_up_at_us; }
+  bool complete() const { return steady_at_us && undone_at_us && caught_up_at_us; }
 };
 
 struct LedgerSummary {
@@ -170,9 +176,9 @@ class LedgerAnalysis {
   void add_round_event(const LedgerEvent& event);
 
   LedgerSummary summary_;
-  std::bitset<kDrillWritersMax> open_;             // by writer: a write has no outcome yet
-  std::bitset<kDrillWritersMax> open_since_kill_;  // by writer: since before the signal
-  bool signalled_ = false;                         // in this round
+  std::bitset<kDrillWritersMax> open_;               // by writer: a write has no outcome yet
+  std::bitset<kDrillWritersMax> open_since_strike_;  // by writer: since before the blow
+  bool struck_ = false;                              // in this round
   std::optional<uint64_t> last_ack_us_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/message_lite.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <charconv>
@@ -15,6 +16,8 @@ namespace {
 
 constexpr auto kStallLimit = std::chrono::seconds(10);  // a frame that stops halfway
 constexpr auto kWatchdogPeriod = std::chrono::milliseconds(50);
+// Of a transfer in one system call: after each, progress is noted.
+constexpr size_t kPieceBytes = 64 * limits::kKiB;
 constexpr size_t kGatherFrames = 32;
 constexpr size_t kGatherBytes = 4 * limits::kMiB;
 
@@ -42,6 +45,15 @@ std::string describe(const tcp::socket& socket) {
   const auto remote = socket.remote_endpoint(error);
   if (error) return "a closed connection";
   return fmt::format("{}:{}", remote.address().to_string(), remote.port());
+}
+
+// A completion condition: all bytes, and the time is noted whenever some came. It is not asked
+// after the last ones.
+auto noting(Clock::time_point& when) {
+  return [&when](const error_code& error, size_t moved) -> size_t {
+    if (!error && moved > 0) when = Clock::now();
+    return error ? 0 : kPieceBytes;
+  };
 }
 
 }  // namespace
@@ -103,7 +115,8 @@ Connection::Connection(tcp::socket socket)
       peer_(describe(socket_)),
       watchdog_timer_(socket_.get_executor()),
       queue_signal_(socket_.get_executor()),
-      drained_signal_(socket_.get_executor()) {
+      drained_signal_(socket_.get_executor()),
+      progress_{Clock::now(), Clock::now()} {
   set_options(socket_);
 }
 
@@ -191,8 +204,14 @@ asio::awaitable<void> Connection::write_loop() {
     }
     const size_t frames = gather(buffers, headers);
     write_deadline_ = Clock::now() + transfer_time(asio::buffer_size(buffers));
-    auto [error, written] = co_await asio::async_write(socket_, buffers, kToken);
+    const uint64_t written_before = written_bytes_;
+    const auto note = [&](const error_code& failed, size_t moved) {
+      written_bytes_ = written_before + moved;
+      return failed ? 0 : kPieceBytes;
+    };
+    auto [error, written] = co_await asio::async_write(socket_, buffers, note, kToken);
     write_deadline_ = Clock::time_point::max();
+    written_bytes_ = written_before + written;
     for (size_t i = 0; i < frames; ++i) {
       queued_bytes_ -= queue_.front().bytes();
       queue_.pop_front();
@@ -215,7 +234,9 @@ asio::awaitable<void> Connection::watchdog() {
 }
 
 asio::awaitable<Status> Connection::read_exactly(std::byte* data, size_t size) {
-  auto [error, got] = co_await asio::async_read(socket_, asio::buffer(data, size), kToken);
+  auto [error, got] =
+      co_await asio::async_read(socket_, asio::buffer(data, size), noting(progress_.heard), kToken);
+  if (got > 0) progress_.heard = Clock::now();
   if (!error) co_return Status{};
   const bool late = timed_out_;
   close();
@@ -244,8 +265,9 @@ asio::awaitable<Result<wire::Frame>> Connection::receive(Clock::time_point deadl
   read_deadline_ = Clock::now() + transfer_time(message.size() + payload.size());
   std::array<asio::mutable_buffer, 2> buffers = {asio::buffer(message.data(), message.size()),
                                                  asio::buffer(payload.data(), payload.size())};
-  auto [error, got] = co_await asio::async_read(socket_, buffers, kToken);
+  auto [error, got] = co_await asio::async_read(socket_, buffers, noting(progress_.heard), kToken);
   read_deadline_ = Clock::time_point::max();
+  if (got > 0) progress_.heard = Clock::now();
   if (error) {
     close();
     co_return fail(Errc::kUnavailable, "the connection to {} broke: {}", peer_, error.message());
@@ -258,6 +280,21 @@ asio::awaitable<Result<wire::Frame>> Connection::receive(Clock::time_point deadl
     co_return fail(Errc::kCorrupt, "a frame from {} does not match its checksum", peer_);
   }
   co_return frame;
+}
+
+Connection::Progress Connection::progress() {
+  if (closed_) return progress_;
+  // What the system has taken from us may still wait here for a peer that takes nothing.
+  int waiting = 0;
+  if (::ioctl(socket_.native_handle(), TIOCOUTQ, &waiting) == 0) {
+    const uint64_t taken =
+        written_bytes_ - std::min(written_bytes_, static_cast<uint64_t>(std::max(waiting, 0)));
+    if (taken > taken_bytes_) progress_.taken = Clock::now();
+    taken_bytes_ = std::max(taken_bytes_, taken);
+  }
+  error_code ignored;
+  if (socket_.available(ignored) > 0) progress_.heard = Clock::now();
+  return progress_;
 }
 
 void Connection::close() {

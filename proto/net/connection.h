@@ -75,6 +75,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::awaitable<Result<wire::Frame>> receive(Clock::time_point deadline,
                                                size_t payload_max = limits::kFramePayloadBytesMax);
 
+  // When the peer last gave a sign of life, byte by byte: a slow link is not a dead one. What the
+  // system has acknowledged or received meanwhile is looked up by the call, and dated with it.
+  struct Progress {
+    Clock::time_point heard;  // a byte came
+    Clock::time_point taken;  // the peer's side acknowledged a byte of ours
+  };
+  Progress progress();
+
   void close();
   bool closed() const { return closed_; }
   std::string peer() const { return peer_; }
@@ -94,6 +102,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Signal drained_signal_;  // frames were written, or the connection closed
   std::deque<OutgoingFrame> queue_;
   size_t queued_bytes_ = 0;
+  uint64_t written_bytes_ = 0;  // to the system
+  uint64_t taken_bytes_ = 0;    // of them, known to have been acknowledged
+  Progress progress_;
   Clock::time_point read_deadline_ = Clock::time_point::max();
   Clock::time_point write_deadline_ = Clock::time_point::max();
   bool timed_out_ = false;

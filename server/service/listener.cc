@@ -19,6 +19,24 @@ static_assert(kReplyQueueBytes + limits::kBlockBytesMax + limits::kFrameHeaderBy
 constexpr size_t kConnectionsBesideClients = 64;
 constexpr auto kRefusalLogPeriod = std::chrono::minutes(10);
 constexpr size_t kRefusalsKept = 256;
+// A client takes a node for stopped after a second of silence, and asks in vain while nobody reads.
+constexpr auto kReassurePeriod = std::chrono::milliseconds(250);
+
+// Waits for `signal` while the condition holds, and tells the client now and then that it is not
+// forgotten.
+template <class Condition>
+asio::awaitable<void> wait_while(const std::shared_ptr<net::Connection>& connection,
+                                 net::Signal& signal, Condition condition) {
+  pb::Reply alive;
+  alive.mutable_ping();
+  auto reassure_at = Clock::now() + kReassurePeriod;
+  while (condition() && !connection->closed()) {
+    co_await signal.wait_until(reassure_at);
+    if (Clock::now() < reassure_at) continue;
+    connection->send(net::make_frame(wire::FrameType::kReply, 0, alive));
+    reassure_at = Clock::now() + kReassurePeriod;
+  }
+}
 
 }  // namespace
 
@@ -175,10 +193,10 @@ asio::awaitable<void> Listener::serve_client(std::shared_ptr<net::Connection> co
 // its requests, all together by the bytes that they bring.
 asio::awaitable<void> Listener::admit(const std::shared_ptr<net::Connection>& connection,
                                       const size_t& under_way, net::Signal& finished) {
-  while (under_way >= limits::kRequestsPerConnectionMax && !connection->closed())
-    co_await finished.wait_until(Clock::time_point::max());
-  while (payload_bytes_ >= limits::kReceiveBytesMax && !connection->closed())
-    co_await ended_signal_.wait_until(Clock::time_point::max());
+  co_await wait_while(connection, finished,
+                      [&] { return under_way >= limits::kRequestsPerConnectionMax; });
+  co_await wait_while(connection, ended_signal_,
+                      [&] { return payload_bytes_ >= limits::kReceiveBytesMax; });
 }
 
 asio::awaitable<void> Listener::answer(std::shared_ptr<net::Connection> connection,

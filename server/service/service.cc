@@ -285,6 +285,7 @@ asio::awaitable<Result<Answer>> Service::dispatch_admin(const pb::Request& reque
     case Kind::kGetBlock: co_return co_await get_block(request.get_block());
     case Kind::kMissingBlocks: co_return co_await missing_blocks(request.missing_blocks());
     case Kind::kGetStatus: *answer.reply.mutable_status() = status(); co_return answer;
+    case Kind::kPing: answer.reply.mutable_ping(); co_return answer;
     case Kind::kTransferLeader: co_return co_await transfer(request.transfer_leader(), deadline);
     case Kind::kListMembers:
       if (request.read() != pb::READ_ANY && node_.core().role() != raft::Role::kLeader)

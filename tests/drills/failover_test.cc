@@ -1,13 +1,16 @@
 // What the cluster promises when processes die.
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <future>
 #include <map>
 #include <thread>
 
+#include "client/kvctl/drill.h"
 #include "tests/drills/running_cluster.h"
 
 namespace ballast::testing {
@@ -180,6 +183,46 @@ TEST(Failover, sigterm_ends_within_five_seconds_and_keeps_everything) {
   cluster.settle();
   EXPECT_TRUE(client.get("k", {}));
 }
+
+// ---- the scenarios of `kvctl drill` ----
+
+class DrillOn : public ::testing::TestWithParam<kvctl::Scenario> {};
+
+TEST_P(DrillOn, real_processes_loses_nothing) {
+  RunningCluster cluster;
+  kvctl::DrillOptions options;
+  options.scenario = GetParam();
+  options.dir = cluster.processes().dir();
+  options.ballastd = BALLASTD;
+  options.rounds = 2;
+  options.bytes = 16 << 10;
+  options.before = 200ms;
+  options.pause = 1000ms;
+  options.ledger = options.dir.parent_path() / "drill.ledger";
+  const auto report = kvctl::run_drill(options, [](const std::string&) {});
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->verdict, kvctl::Verdict::kPass)
+      << fmt::format("{}", fmt::join(report->reasons, "; "));
+  EXPECT_EQ(report->summary.header.scenario, kvctl::scenario_name(GetParam()));
+  EXPECT_EQ(report->summary.rounds.size(), 2U);
+  EXPECT_TRUE(report->findings.intact());
+  for (const kvctl::RoundSummary& round : report->summary.rounds) {
+    EXPECT_TRUE(round.complete());
+    EXPECT_GT(round.gap_us, 0U);
+    EXPECT_LT(round.gap_us, 20'000'000U);
+  }
+  for (const kvctl::LocalNode& node : cluster.processes().nodes())
+    EXPECT_TRUE(cluster.processes().running(node)) << node.name << " is left behind";
+}
+
+INSTANTIATE_TEST_SUITE_P(Failover, DrillOn,
+                         ::testing::Values(kvctl::Scenario::kKill, kvctl::Scenario::kTransfer,
+                                           kvctl::Scenario::kPause, kvctl::Scenario::kRestartAll),
+                         [](const auto& given) {
+                           std::string name(kvctl::scenario_name(given.param));
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace ballast::testing

@@ -18,7 +18,7 @@ DrillReport good() {
                                    .node = "n2",
                                    .in_flight = 3,
                                    .steady_at_us = 2,
-                                   .restarted_at_us = 3,
+                                   .undone_at_us = 3,
                                    .caught_up_at_us = 4});
   for (uint64_t id = 1; id <= 3; ++id) {
     NodeFindings node;
@@ -111,13 +111,13 @@ TEST(Judge, is_inconclusive_without_a_write_in_flight) {
   report.summary.rounds.push_back(report.summary.rounds[0]);
   report.summary.rounds[1].round = 2;
   report.summary.rounds[1].in_flight = 0;
-  expect(report, Verdict::kInconclusive, "no write was in flight at the kill of round 2");
+  expect(report, Verdict::kInconclusive, "no write was in flight at the fault of round 2");
 }
 
-TEST(Judge, is_inconclusive_without_a_kill) {
+TEST(Judge, is_inconclusive_without_a_round) {
   DrillReport report = good();
   report.summary.rounds.clear();
-  expect(report, Verdict::kInconclusive, "no node was killed");
+  expect(report, Verdict::kInconclusive, "there was no round");
 }
 
 TEST(Judge, a_failure_is_never_hidden_by_being_inconclusive) {
@@ -125,6 +125,20 @@ TEST(Judge, a_failure_is_never_hidden_by_being_inconclusive) {
   report.summary.rounds[0].in_flight = 0;
   report.findings.lost = 1;
   expect(report, Verdict::kFail, "lost");
+}
+
+TEST(Scenario, names_read_back) {
+  for (const Scenario scenario :
+       {Scenario::kKill, Scenario::kTransfer, Scenario::kPause, Scenario::kRestartAll}) {
+    const auto parsed = parse_scenario(scenario_name(scenario));
+    ASSERT_TRUE(parsed) << scenario_name(scenario);
+    EXPECT_EQ(*parsed, scenario);
+  }
+  for (const char* name : {"", "KILL", "restart", "restart_all"}) {
+    const auto parsed = parse_scenario(name);
+    ASSERT_FALSE(parsed) << name;
+    EXPECT_EQ(parsed.error().code, Errc::kInvalidArgument);
+  }
 }
 
 TEST(DrillWriters, a_write_is_still_open_if_it_is_the_same_one) {

@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace ballast::kvctl {
@@ -19,6 +20,7 @@ constexpr uint64_t kMs = 1000;
 
 LedgerHeader two_writers() {
   return {.run = "4f1c09ab",
+          .scenario = "pause",
           .cluster = "9b2f0000-0000-4000-8000-000000000001",
           .writers = 2,
           .bytes = 64,
@@ -84,13 +86,31 @@ TEST(LedgerLine, every_event_reads_back_as_written) {
   removed.op = LedgerOp::kRemoved;
   for (const LedgerEvent& event :
        {invoke(1, 7, 20), ok, unknown, outcome(LedgerOp::kFail, 1, 2, 3),
-        round_event(LedgerOp::kKill, 1, 4), round_event(LedgerOp::kSignalled, 1, 5),
-        round_event(LedgerOp::kKilled, 1, 5), round_event(LedgerOp::kSteady, 1, 6),
-        round_event(LedgerOp::kRestart, 1, 7), round_event(LedgerOp::kCaughtUp, 1, 8), removed}) {
+        round_event(LedgerOp::kStrike, 1, 4), round_event(LedgerOp::kStruck, 1, 5),
+        round_event(LedgerOp::kEffect, 1, 5), round_event(LedgerOp::kSteady, 1, 6),
+        round_event(LedgerOp::kUndone, 1, 7), round_event(LedgerOp::kCaughtUp, 1, 8), removed}) {
     const auto parsed = parse_ledger_event(ledger_line(event));
     ASSERT_TRUE(parsed) << ledger_line(event);
     EXPECT_EQ(*parsed, event) << ledger_line(event);
   }
+}
+
+TEST(LedgerLine, ledgers_of_the_first_scenario_read_as_well) {
+  for (const auto& [name, op] :
+       std::vector<std::pair<std::string, LedgerOp>>{{"kill", LedgerOp::kStrike},
+                                                     {"signalled", LedgerOp::kStruck},
+                                                     {"killed", LedgerOp::kEffect},
+                                                     {"restart", LedgerOp::kUndone}}) {
+    const auto event =
+        parse_ledger_event(R"({"op":")" + name + R"(","round":1,"node":"n2","t_us":7})");
+    ASSERT_TRUE(event) << name;
+    EXPECT_EQ(*event, round_event(op, 1, 7)) << name;
+  }
+  const auto header = parse_ledger_header(
+      R"({"op":"run","run":"4f1c09ab","cluster":"9b2f","writers":4,"bytes":64,"codec":"f32",)"
+      R"("ack":"sync","started_ms":1})");
+  ASSERT_TRUE(header) << header.error().to_string();
+  EXPECT_EQ(header->scenario, "kill");
 }
 
 TEST(LedgerLine, one_line_whatever_the_error_says) {
@@ -156,7 +176,7 @@ TEST_F(LedgerFile, times_never_decrease_and_no_line_is_lost_between_threads) {
 TEST_F(LedgerFile, writes_come_with_their_outcomes_and_open_ones_are_unknown) {
   write(ledger_line(two_writers()) + ledger_line(invoke(0, 1, 10)) + ledger_line(invoke(1, 1, 11)) +
         ledger_line(outcome(LedgerOp::kFail, 1, 1, 12)) +
-        ledger_line(round_event(LedgerOp::kKill, 1, 13)) +
+        ledger_line(round_event(LedgerOp::kStrike, 1, 13)) +
         ledger_line(outcome(LedgerOp::kOk, 0, 1, 14)) + ledger_line(invoke(1, 2, 15)));
   const auto found = writes();
   ASSERT_EQ(found.size(), 3U);
@@ -229,18 +249,18 @@ TEST(LedgerAnalysis, a_write_is_in_flight_only_if_it_is_open_before_and_after_th
   const auto summary = analyse({
       invoke(0, 1, 1),
       invoke(1, 1, 2),
-      round_event(LedgerOp::kKill, 1, 3),
+      round_event(LedgerOp::kStrike, 1, 3),
       outcome(LedgerOp::kOk, 1, 1, 4),  // answered before the signal was sent
       invoke(1, 2, 5),                  // begun after the line
-      round_event(LedgerOp::kSignalled, 1, 6),
+      round_event(LedgerOp::kStruck, 1, 6),
       outcome(LedgerOp::kOk, 1, 2, 7),
-      round_event(LedgerOp::kKilled, 1, 8),
+      round_event(LedgerOp::kEffect, 1, 8),
       outcome(LedgerOp::kOk, 0, 1, 700),
       round_event(LedgerOp::kSteady, 1, 702),
-      round_event(LedgerOp::kKill, 2, 800),  // nothing under way
-      round_event(LedgerOp::kSignalled, 2, 801),
+      round_event(LedgerOp::kStrike, 2, 800),  // nothing under way
+      round_event(LedgerOp::kStruck, 2, 801),
       invoke(0, 2, 802),
-      round_event(LedgerOp::kKilled, 2, 803),
+      round_event(LedgerOp::kEffect, 2, 803),
   });
   ASSERT_EQ(summary.rounds.size(), 2U);
   EXPECT_EQ(summary.rounds[0].in_flight, 1U);
@@ -250,10 +270,10 @@ TEST(LedgerAnalysis, a_write_is_in_flight_only_if_it_is_open_before_and_after_th
 TEST(LedgerAnalysis, an_election_may_be_faster_than_the_end_of_the_killed_process) {
   const auto summary = analyse({
       invoke(0, 1, 1),
-      round_event(LedgerOp::kKill, 1, 2),
-      round_event(LedgerOp::kSignalled, 1, 3),
+      round_event(LedgerOp::kStrike, 1, 2),
+      round_event(LedgerOp::kStruck, 1, 3),
       outcome(LedgerOp::kOk, 0, 1, 40),  // by the next primary
-      round_event(LedgerOp::kKilled, 1, 50),
+      round_event(LedgerOp::kEffect, 1, 50),
   });
   ASSERT_EQ(summary.rounds.size(), 1U);
   EXPECT_EQ(summary.rounds[0].in_flight, 1U);
@@ -264,16 +284,16 @@ TEST(LedgerAnalysis, a_look_again_begins_the_round_anew) {
       invoke(0, 1, 1),
       outcome(LedgerOp::kOk, 0, 1, 10 * kMs),
       invoke(0, 2, 11 * kMs),
-      round_event(LedgerOp::kKill, 1, 12 * kMs),
+      round_event(LedgerOp::kStrike, 1, 12 * kMs),
       outcome(LedgerOp::kOk, 0, 2, 110 * kMs),  // answered before the signal: it was not sent
       invoke(0, 3, 111 * kMs),
-      round_event(LedgerOp::kKill, 1, 112 * kMs),
-      round_event(LedgerOp::kSignalled, 1, 113 * kMs),
-      round_event(LedgerOp::kKilled, 1, 114 * kMs),
+      round_event(LedgerOp::kStrike, 1, 112 * kMs),
+      round_event(LedgerOp::kStruck, 1, 113 * kMs),
+      round_event(LedgerOp::kEffect, 1, 114 * kMs),
       outcome(LedgerOp::kOk, 0, 3, 120 * kMs),
   });
   ASSERT_EQ(summary.rounds.size(), 1U);
-  EXPECT_EQ(summary.rounds[0].killed_at_us, 112 * kMs);
+  EXPECT_EQ(summary.rounds[0].struck_at_us, 112 * kMs);
   EXPECT_EQ(summary.rounds[0].in_flight, 1U);
   EXPECT_EQ(summary.rounds[0].gap_us, 10 * kMs) << "what was before the last look is no gap";
 }
@@ -282,21 +302,21 @@ TEST(LedgerAnalysis, reads_ledgers_that_do_not_tell_of_the_signal) {
   const auto summary = analyse({
       invoke(0, 1, 1),
       invoke(1, 1, 2),
-      round_event(LedgerOp::kKill, 1, 3),
+      round_event(LedgerOp::kStrike, 1, 3),
       outcome(LedgerOp::kOk, 1, 1, 4),
-      round_event(LedgerOp::kKilled, 1, 6),
+      round_event(LedgerOp::kEffect, 1, 6),
   });
   ASSERT_EQ(summary.rounds.size(), 1U);
   EXPECT_EQ(summary.rounds[0].in_flight, 1U);
 }
 
-TEST(LedgerAnalysis, gap_spans_the_kill) {
+TEST(LedgerAnalysis, gap_spans_the_blow) {
   const auto summary = analyse({
       invoke(0, 1, 1 * kMs), outcome(LedgerOp::kOk, 0, 1, 10 * kMs), invoke(0, 2, 11 * kMs),
-      round_event(LedgerOp::kKill, 1, 15 * kMs), round_event(LedgerOp::kKilled, 1, 16 * kMs),
+      round_event(LedgerOp::kStrike, 1, 15 * kMs), round_event(LedgerOp::kEffect, 1, 16 * kMs),
       outcome(LedgerOp::kOk, 0, 2, 900 * kMs), invoke(0, 3, 901 * kMs),
       outcome(LedgerOp::kOk, 0, 3, 910 * kMs), round_event(LedgerOp::kSteady, 1, 911 * kMs),
-      round_event(LedgerOp::kRestart, 1, 950 * kMs), invoke(0, 4, 951 * kMs),
+      round_event(LedgerOp::kUndone, 1, 950 * kMs), invoke(0, 4, 951 * kMs),
       outcome(LedgerOp::kOk, 0, 4, 970 * kMs), round_event(LedgerOp::kCaughtUp, 1, 980 * kMs),
       invoke(0, 5, 981 * kMs), outcome(LedgerOp::kOk, 0, 5, 5000 * kMs),  // belongs to no round
   });
@@ -307,7 +327,7 @@ TEST(LedgerAnalysis, gap_spans_the_kill) {
   EXPECT_EQ(round.gap_us, 890 * kMs) << "from the last acknowledgement before to the first after";
   EXPECT_EQ(round.first_ack_after_us, 900 * kMs);
   EXPECT_EQ(round.rejoin_gap_us, 60 * kMs);
-  EXPECT_EQ(round.killed_at_us, 15 * kMs);
+  EXPECT_EQ(round.struck_at_us, 15 * kMs);
   EXPECT_EQ(round.caught_up_at_us, 980 * kMs);
 }
 
@@ -317,8 +337,8 @@ TEST(LedgerAnalysis, an_answer_already_under_way_does_not_hide_the_gap) {
       outcome(LedgerOp::kOk, 0, 1, 10 * kMs),
       invoke(0, 2, 11 * kMs),
       invoke(1, 1, 11 * kMs),
-      round_event(LedgerOp::kKill, 1, 15 * kMs),
-      round_event(LedgerOp::kKilled, 1, 16 * kMs),
+      round_event(LedgerOp::kStrike, 1, 15 * kMs),
+      round_event(LedgerOp::kEffect, 1, 16 * kMs),
       outcome(LedgerOp::kOk, 0, 2, 17 * kMs),   // was in the socket's buffer
       outcome(LedgerOp::kOk, 1, 1, 817 * kMs),  // the new primary's first
       round_event(LedgerOp::kSteady, 1, 818 * kMs),

@@ -180,5 +180,41 @@ TEST(Listener, a_client_that_never_reads_is_cut_off_and_gives_its_room_back) {
   });
 }
 
+// ---- signs of life ----
+
+TEST(Listener, a_ping_is_answered_at_once) {
+  OneNode one;
+  one.run([&]() -> asio::awaitable<void> {
+    pb::Request ping;
+    ping.mutable_ping();
+    const auto reply = co_await one.ask(co_await one.client(), ping);
+    EXPECT_TRUE(reply && reply->has_ping());
+  });
+}
+
+TEST(Listener, a_client_whose_requests_are_not_read_is_told_that_the_node_lives) {
+  OneNode one(3);
+  one.run([&]() -> asio::awaitable<void> {
+    const Connection client = co_await one.client();
+    const Bytes block = Bytes::copy_of("a block that no other node will have");
+    pb::Request request;
+    request.set_ack(pb::ACK_SYNC);
+    request.set_deadline_ms(60'000);
+    pb::BlockRef& reference = *request.mutable_stage_block()->mutable_block();
+    reference.set_digest(std::string(sha256(block.span()).text()));
+    reference.set_length(static_cast<uint32_t>(block.size()));
+    reference.set_crc32c(crc32c(block.span()));
+    one.peers.acknowledge = false;
+    for (uint64_t stream = 1; stream <= limits::kRequestsPerConnectionMax; ++stream)
+      client->send(net::make_frame(wire::FrameType::kRequest, stream, request, {block}));
+    const auto frame = co_await client->receive(soon());
+    pb::Reply reply;
+    EXPECT_TRUE(frame && net::parse_frame(*frame, reply));
+    EXPECT_TRUE(reply.has_ping()) << "another reply came first";
+    if (frame) EXPECT_EQ(frame->header.stream, 0U) << "it answers nothing";
+    one.peers.acknowledge = true;
+  });
+}
+
 }  // namespace
 }  // namespace ballast::server

@@ -16,6 +16,8 @@
 
 namespace ballast::server {
 
+inline constexpr int kMembersMax = 64;  // an entry names them all, in one header
+
 // What the core knows of it. Sorted.
 raft::Configuration configuration_of(const pb::ConfigurationEntry& entry);
 

@@ -43,6 +43,8 @@ pb::ConfigurationEntry with_vote(const pb::ConfigurationEntry& now, uint64_t id)
 }
 
 Status check_new(const pb::ConfigurationEntry& now, const FoundNode& node) {
+  if (now.members_size() >= kMembersMax)
+    return fail(Errc::kRefused, "the cluster has {} members, which is the limit", kMembersMax);
   if (!node.joined)
     return fail(Errc::kRefused,
                 "'{}' at {} was formatted as a founder of a cluster: empty its data directory and "

@@ -145,16 +145,17 @@ asio::awaitable<Result<pb::ChangeMembersReply>> MemberRequests::change(pb::Chang
                                                                        Clock::time_point deadline) {
   if (node_.core().role() != raft::Role::kLeader)
     co_return fail(Errc::kNotLeader, "the members are changed at the primary");
-  const Index index = node_.membership().newest_index();
-  if (request.expect_configuration_index() != 0 &&
-      Index(request.expect_configuration_index()) != index)
-    co_return fail(Errc::kConflict, "the members are those of entry {}, not {}", index,
-                   request.expect_configuration_index());
   std::optional<FoundNode> found;
   if (request.action() == pb::ChangeMembers::ADD ||
       request.action() == pb::ChangeMembers::REPLACE) {
     BALLAST_CO_TRY(found, co_await find_node(request, deadline));
   }
+  // From here on nothing is waited for until the change is in the log.
+  const Index index = node_.membership().newest_index();
+  if (request.expect_configuration_index() != 0 &&
+      Index(request.expect_configuration_index()) != index)
+    co_return fail(Errc::kConflict, "the members are those of entry {}, not {}", index,
+                   request.expect_configuration_index());
   BALLAST_CO_TRY(ChangePlan plan, plan_change(node_.membership().newest(), request, found));
   pb::ChangeMembersReply reply;
   reply.set_waiting(plan.target ? not_ready() : std::string());

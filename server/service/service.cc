@@ -6,6 +6,7 @@
 #include "proto/base/crc32c.h"
 #include "proto/base/digest.h"
 #include "proto/base/limits.h"
+#include "proto/base/names.h"
 #include "proto/net/worker.h"
 #include "proto/wire/frame.h"
 #include "server/transport/peer_transport.h"
@@ -16,6 +17,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
+constexpr size_t kAddressBytesMax = 300;
 constexpr milliseconds kVerifyBudget{500};  // of one request on a worker
 
 uint64_t ms_since(Clock::time_point then) {
@@ -35,6 +37,17 @@ Status check_header(size_t bytes) {
   if (bytes <= limits::kEntryHeaderBytesMax) return {};
   return fail(Errc::kInvalidArgument, "a commit of {} bytes; the limit is {}: split it", bytes,
               limits::kEntryHeaderBytesMax);
+}
+
+// A peer's words about itself may enter the log.
+Status check_peer(const pb::Hello& hello) {
+  if (hello.from() == 0 || hello.from_disk().size() != 16)
+    return fail(Errc::kInvalidArgument, "a peer's greeting lacks its id or its disk");
+  BALLAST_TRY_STATUS(check_node_name(hello.from_name()));
+  const auto address = net::parse_endpoint(hello.from_address());
+  if (!address || hello.from_address().size() > kAddressBytesMax)
+    return fail(Errc::kInvalidArgument, "a peer's greeting names no address");
+  return {};
 }
 
 }  // namespace
@@ -84,6 +97,7 @@ pb::HelloReply Service::greet(const pb::Hello& hello) {
   if (peer && NodeId(hello.from()) == cluster_.self)
     return refuse(fmt::format("node {} can't be its own peer", hello.from()));
   if (!peer) return reply;
+  if (const Status status = check_peer(hello); !status) return refuse(status.error().message);
   const auto trust = node_.trust(PeerTransport::greeting_of(hello));
   return trust ? reply : refuse(members_.refuse(hello, trust.error()));
 }

@@ -36,6 +36,8 @@ class Kill : public Fault {
       if (!all_ && node.id != primary.id) continue;
       BALLAST_TRY(auto target, cluster_.aim(node));
       targets_.push_back(std::move(target));
+      // The primary first: what it might still answer meanwhile is no longer in flight.
+      if (node.id == primary.id) std::swap(targets_.front(), targets_.back());
     }
     return {};
   }

@@ -321,6 +321,7 @@ asio::awaitable<void> PeerTransport::serve(std::shared_ptr<net::Connection> conn
   inbound_[number] = {connection, greeting, *trust};
   if (control) inbound_control_[from] = connection;
   node_.learn(from, {hello.from_disk(), hello.from_address(), hello.joined()});
+  redial(from);
   while (!stopping_) {
     auto frame = co_await connection->receive(Clock::time_point::max());
     if (!frame) break;
@@ -342,9 +343,18 @@ asio::awaitable<void> PeerTransport::serve(std::shared_ptr<net::Connection> conn
   inbound_.erase(number);
   // A newer connection of this peer may have taken over already.
   const auto current = inbound_control_.find(from);
-  if (control && current != inbound_control_.end() && current->second.lock() == connection) {
+  if (control && current != inbound_control_.end() && current->second.lock() == connection)
     inbound_control_.erase(current);
-    if (!stopping_) node_.peer_lost(from);
+  // An Append of a primary that died may be handled after the end of its control connection, and
+  // make it known again: whichever ends last tells.
+  if (!stopping_ && !inbound_control_.contains(from)) node_.peer_lost(from);
+}
+
+// Whoever dials us can be dialled: waiting for the next try would be time without heartbeats.
+void PeerTransport::redial(NodeId peer) {
+  for (const auto kind : {pb::CONNECTION_CONTROL, pb::CONNECTION_BULK}) {
+    const auto link = links_.find({peer, kind});
+    if (link != links_.end()) link->second->retry_timer.cancel();
   }
 }
 

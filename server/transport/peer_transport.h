@@ -57,6 +57,7 @@ class PeerTransport : public PeerSender {
   void open_link(const Peer& peer, pb::ConnectionKind kind);
   static void close_link(Link& link);
   void check_inbound();
+  void redial(NodeId peer);
   pb::Hello hello_to(const Link& link) const;
   asio::awaitable<void> dial_loop(std::shared_ptr<Link> link);
   asio::awaitable<std::shared_ptr<net::Connection>> dial(std::shared_ptr<Link> link);

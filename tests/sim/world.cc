@@ -406,8 +406,8 @@ void World::probe(SimNode& one) { prober_->probe(one); }
 void World::check_isolation() {
   const uint64_t now = scheduler_.now_us();
   // Both ways, and an answer that waits for its node's disk.
-  const uint64_t patience = 3 * faults_.slow_us_max + 500 * kMs +
-                            (faults_.stall_ppm == 0 ? 0 : faults_.stall_us_max);
+  const uint64_t patience =
+      3 * faults_.slow_us_max + 500 * kMs + (faults_.stall_ppm == 0 ? 0 : faults_.stall_us_max);
   for (const auto& one : nodes_) {
     Replica& replica = replicas_[one->id()];
     for (const auto& its : nodes_) {

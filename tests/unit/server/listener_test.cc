@@ -74,6 +74,11 @@ TEST(Listener, too_many_clients_are_told_so_and_peers_have_their_places) {
     peer.set_cluster(one.cluster.id.raw());
     peer.set_from(2);
     peer.set_to(1);
+    const auto nameless = co_await one.greet(peer);
+    EXPECT_TRUE(nameless.reply && nameless.reply->has_failure()) << "it does not say its disk";
+    peer.set_from_disk("0123456789abcdef");
+    peer.set_from_name("n2");
+    peer.set_from_address("127.0.0.1:2");
     const auto accepted = co_await one.greet(peer);
     EXPECT_TRUE(accepted.reply && !accepted.reply->has_failure());
     EXPECT_TRUE(co_await one.answers(first));

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proto/base/limits.h"
+#include "proto/net/greeting.h"
 
 namespace ballast::client {
 namespace {
@@ -57,29 +58,10 @@ asio::awaitable<Status> Channel::ensure_connected(Clock::time_point deadline) {
 asio::awaitable<Status> Channel::connect(Clock::time_point deadline) {
   BALLAST_CO_TRY(const auto connection,
                  co_await net::Connection::connect(executor_, endpoint_, deadline));
-  pb::Hello hello;
-  hello.set_protocol(wire::kProtocolVersion);
-  hello.set_kind(pb::CONNECTION_CLIENT);
-  connection->send(net::make_frame(wire::FrameType::kHello, 0, hello));
-  auto frame = co_await connection->receive(deadline);
-  if (!frame) {
-    connection->close();
-    co_return fail(Errc::kUnavailable, "{} does not greet back: {}", endpoint_.to_string(),
-                   frame.error().message);
-  }
-  pb::HelloReply reply;
-  if (frame->header.type != wire::FrameType::kHelloReply || !net::parse_frame(*frame, reply)) {
-    connection->close();
-    co_return fail(Errc::kUnavailable, "{} is no Ballast node: its greeting is malformed",
-                   endpoint_.to_string());
-  }
-  if (reply.has_failure()) {
-    connection->close();
-    // With its code: an overloaded node has room later, and another one may have it now.
-    co_return fail(static_cast<Errc>(reply.failure().code()), "{}: {}", endpoint_.to_string(),
-                   reply.failure().message());
-  }
-  greeting_ = std::move(reply);
+  auto reply = co_await net::greet(connection, net::client_hello(), deadline);
+  // With its code: an overloaded node has room later, and another one may have it now.
+  if (!reply) co_return fail_within(std::move(reply).error(), "{}", endpoint_.to_string());
+  greeting_ = *std::move(reply);
   leader_hint_ = greeting_.leader();
   configuration_index_ = greeting_.configuration_index();
   connection_ = connection;
@@ -168,11 +150,13 @@ void Channel::deliver(const wire::Frame& frame) {
   const auto found = pending_.find(frame.header.stream);
   if (found == pending_.end()) return;  // its caller has given up
   Response response{.payload = frame.payload};
-  if (frame.header.type != wire::FrameType::kReply || !net::parse_frame(frame, response.reply)) {
+  const bool parsed =
+      frame.header.type == wire::FrameType::kReply && net::parse_frame(frame, response.reply);
+  if (parsed) configuration_index_ = response.reply.configuration_index();
+  if (!parsed) {
     found->second->set(
         fail(Errc::kUnknownOutcome, "{} sent a malformed reply", endpoint_.to_string()));
-  } else if (configuration_index_ = response.reply.configuration_index();
-             response.reply.has_failure()) {
+  } else if (response.reply.has_failure()) {
     const pb::Failure& failure = response.reply.failure();
     leader_hint_ = failure.leader();
     found->second->set(

@@ -1,10 +1,7 @@
 #include "client/kvctl/drill_faults.h"
 
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <signal.h>
 
-#include <csignal>
-#include <cstring>
 #include <future>
 #include <optional>
 #include <utility>
@@ -17,12 +14,6 @@ using std::chrono::milliseconds;
 
 // How long acknowledgements must go on before a killed node comes back.
 constexpr milliseconds kSettle{500};
-
-Status send_signal(const LocalCluster::Target& target, int signal) {
-  if (::syscall(SYS_pidfd_send_signal, target.handle.get(), signal, nullptr, 0) == 0) return {};
-  return fail(Errc::kIo, "cannot signal process {} of node '{}': {}", target.pid, target.node.name,
-              std::strerror(errno));
-}
 
 // SIGKILL to the primary alone, or to all nodes at once; then they are started again.
 class Kill : public Fault {
@@ -84,12 +75,12 @@ class Pause : public Fault {
     BALLAST_TRY(target_, cluster_.aim(primary));
     return {};
   }
-  Status strike() override { return send_signal(*target_, SIGSTOP); }
+  Status strike() override { return cluster_.strike(*target_, SIGSTOP); }
   Status await_effect() override { return {}; }
   Status undo() override {
     if (!target_) return {};
     const auto target = std::exchange(target_, std::nullopt);
-    return send_signal(*target, SIGCONT);
+    return cluster_.strike(*target, SIGCONT);
   }
   bool survivable() const override { return true; }
   milliseconds hold() const override { return time_; }

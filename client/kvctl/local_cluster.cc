@@ -410,10 +410,10 @@ Result<LocalCluster::Target> LocalCluster::aim(const LocalNode& node) const {
               node.name, dir_.string());
 }
 
-Status LocalCluster::strike(const Target& target) {
-  if (::syscall(SYS_pidfd_send_signal, target.handle.get(), SIGKILL, nullptr, 0) == 0) return {};
-  return fail(Errc::kIo, "cannot kill process {} of node '{}': {}", target.pid, target.node.name,
-              std::strerror(errno));
+Status LocalCluster::strike(const Target& target, int signal) const {
+  if (::syscall(SYS_pidfd_send_signal, target.handle.get(), signal, nullptr, 0) == 0) return {};
+  return fail(Errc::kIo, "cannot send signal {} to process {} of node '{}': {}", signal, target.pid,
+              target.node.name, std::strerror(errno));
 }
 
 Status LocalCluster::wait_gone(const Target& target) {

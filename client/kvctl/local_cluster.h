@@ -14,6 +14,7 @@
 // thread-safe. REQUIRES: only one program at a time starts and stops nodes of a folder.
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <chrono>
@@ -89,7 +90,7 @@ class LocalCluster {
     UniqueFd handle;  // of the process: the signal can't hit another one
   };
   Result<Target> aim(const LocalNode& node) const;
-  Status strike(const Target& target);
+  Status strike(const Target& target, int signal = SIGKILL) const;
   Status wait_gone(const Target& target);
 
   // Its process id; nothing if it does not run.

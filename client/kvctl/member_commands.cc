@@ -1,5 +1,6 @@
 // member list|add|promote|remove|replace, drain, undrain.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -55,6 +56,7 @@ ordered_json membership_json(const Membership& membership) {
                                {"name", one.member.name},
                                {"address", one.member.address},
                                {"disk", one.disk},
+                               {"seconds", one.seconds},
                                {"command", advice_for(one, membership)}});
   return json;
 }
@@ -129,13 +131,13 @@ Result<MemberStep> carry_out(client::Client& client, MemberChange change, const 
     for (; left > step.steps.size(); --left)
       note(fmt::format("done: {}", plan.steps[plan.steps.size() - left]));
     if (step.done) return step;
+    if (Clock::now() > deadline)
+      return fail(Errc::kDeadline, "still to do: {}{}", fmt::join(step.steps, "; "),
+                  step.waiting.empty() ? "" : "; it waits: " + step.waiting);
     if (step.waiting.empty()) {
       change.expect_configuration_index = 0;  // it was the one that the caller meant
       continue;
     }
-    if (Clock::now() > deadline)
-      return fail(Errc::kDeadline, "still to do: {}; it waits: {}", step.steps.front(),
-                  step.waiting);
     if (step.waiting != waiting) note(fmt::format("waiting: {}", step.waiting));
     waiting = step.waiting;
     std::this_thread::sleep_for(kAskEvery);

@@ -75,6 +75,8 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
     host = host.substr(1, host.size() - 2);
   else if (host.find(':') != std::string_view::npos)
     return bad();
+  const auto plain = [](char c) { return static_cast<unsigned char>(c) > ' ' && c != 0x7F; };
+  if (!std::ranges::all_of(host, plain)) return bad();
   Endpoint endpoint{.host = std::string(host)};
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), endpoint.port);
   if (error != std::errc() || end != port.data() + port.size() || endpoint.port == 0) return bad();

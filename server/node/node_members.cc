@@ -6,6 +6,16 @@
 #include "server/node/node.h"
 
 namespace ballast::server {
+namespace {
+
+std::vector<Node::Draft> drafts_of(const pb::ConfigurationEntry& entry) {
+  std::vector<Node::Draft> drafts(1);
+  drafts[0] = {.kind = EntryKind::kConfiguration,
+               .header = Bytes::copy_of(entry.SerializeAsString())};
+  return drafts;
+}
+
+}  // namespace
 
 void Node::note_membership(std::span<const Entry> stored) {
   if (stored.empty()) return;
@@ -34,10 +44,7 @@ void Node::leave_joint() {
 }
 
 Status Node::propose_members(const pb::ConfigurationEntry& next) {
-  std::vector<Draft> drafts(1);
-  drafts[0] = {.kind = EntryKind::kConfiguration,
-               .header = Bytes::copy_of(next.SerializeAsString())};
-  const Result<Index> proposed = propose(std::move(drafts));
+  const Result<Index> proposed = propose(drafts_of(next));
   return proposed ? Status{} : std::unexpected(proposed.error());
 }
 
@@ -73,11 +80,8 @@ Status Node::may_change_members(const pb::ConfigurationEntry& target) const {
 asio::awaitable<Status> Node::change_members(pb::ConfigurationEntry target,
                                              Clock::time_point deadline) {
   BALLAST_CO_TRY_STATUS(may_change_members(target));
-  std::vector<Draft> drafts(1);
   const pb::ConfigurationEntry next = enter(membership_.newest(), target);
-  drafts[0] = {.kind = EntryKind::kConfiguration,
-               .header = Bytes::copy_of(next.SerializeAsString())};
-  BALLAST_CO_TRY(const Written written, co_await write(std::move(drafts), pb::ACK_SYNC, deadline));
+  BALLAST_CO_TRY(const Written written, co_await write(drafts_of(next), pb::ACK_SYNC, deadline));
   while (!members_settled()) {
     if (stopping_ || !co_await progress_signal_.wait_until(deadline))
       co_return fail(Errc::kUnknownOutcome,

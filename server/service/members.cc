@@ -19,12 +19,13 @@ std::string role_of(const pb::ConfigurationMember& member, bool joint) {
   return joint && !member.outgoing() ? "joining" : "voter";
 }
 
-// Refusals that may pass by themselves: a learner catches up, another change ends.
-bool will_pass(pb::ChangeMembers::Action action, Errc code) {
+// Refusals that may pass by themselves: another change ends, a learner that is to vote catches up.
+bool will_pass(Errc code, const pb::ConfigurationEntry& now, const pb::ConfigurationEntry& target) {
   if (code == Errc::kConflict || code == Errc::kUnavailable) return true;
-  const bool promotes =
-      action == pb::ChangeMembers::PROMOTE || action == pb::ChangeMembers::REPLACE;
-  return promotes && code == Errc::kRefused;
+  const auto voters = [](const pb::ConfigurationEntry& entry) {
+    return std::ranges::count_if(entry.members(), &pb::ConfigurationMember::voter);
+  };
+  return code == Errc::kRefused && voters(target) > voters(now);
 }
 
 }  // namespace
@@ -160,9 +161,10 @@ asio::awaitable<Result<pb::ChangeMembersReply>> MemberRequests::change(pb::Chang
   pb::ChangeMembersReply reply;
   reply.set_waiting(plan.target ? not_ready() : std::string());
   if (plan.target && reply.waiting().empty()) {
+    const pb::ConfigurationEntry before = node_.membership().newest();
     const Status status = request.dry_run() ? node_.may_change_members(*plan.target)
                                             : co_await node_.change_members(*plan.target, deadline);
-    if (!status && !will_pass(request.action(), status.error().code))
+    if (!status && !will_pass(status.error().code, before, *plan.target))
       co_return std::unexpected(status.error());
     if (!status) reply.set_waiting(status.error().message);
     if (status && !request.dry_run()) {

@@ -8,6 +8,7 @@
 
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
+#include "proto/net/greeting.h"
 #include "server/transport/codec.h"
 
 namespace ballast::server {
@@ -34,12 +35,6 @@ struct PeerTransport::Peer {
   std::string name;
   std::string disk;  // empty: not known
   std::vector<net::Endpoint> addresses;
-
-  bool same(const Peer& other) const {
-    return disk == other.disk &&
-           std::ranges::equal(addresses, other.addresses, {}, &net::Endpoint::to_string,
-                              &net::Endpoint::to_string);
-  }
 };
 
 // One outgoing connection and what waits for it.
@@ -53,11 +48,18 @@ struct PeerTransport::Link {
   net::Signal signal;  // queue grew, connection broke, or the transport stops
   Timer retry_timer;
   std::shared_ptr<net::Connection> connection;
+  std::string greeted_disk;  // what the greeting of the connection took the peer's disk for
+  std::string shown_disk;    // what the peer answered, if it is a founder's
   size_t dials = 0;
   std::string reported;  // why it can't be reached, as it was logged
   bool closing = false;
 
   const net::Endpoint& address() const { return peer.addresses[dials % peer.addresses.size()]; }
+  // Whether the connection is to the peer as the configuration has it now. A founder's disk may
+  // become known while it is open.
+  bool greeted_right() const {
+    return greeted_disk == peer.disk || (greeted_disk.empty() && shown_disk == peer.disk);
+  }
   bool connected() const { return connection != nullptr && !connection->closed(); }
   std::string name() const {
     return fmt::format("{} ({}, {})", peer.name, address().to_string(),
@@ -71,10 +73,7 @@ PeerTransport::PeerTransport(asio::any_io_executor executor, const ClusterConfig
 
 PeerTransport::~PeerTransport() = default;
 
-void PeerTransport::start() {
-  started_ = true;
-  follow_members();
-}
+void PeerTransport::start() { follow_members(); }
 
 asio::awaitable<void> PeerTransport::stop() {
   stopping_ = true;
@@ -88,7 +87,7 @@ asio::awaitable<void> PeerTransport::stop() {
 // ---- members ----------------------------------------------------------------------------------
 
 void PeerTransport::members_changed() {
-  if (!started_ || stopping_ || std::exchange(follow_posted_, true)) return;
+  if (stopping_ || std::exchange(follow_posted_, true)) return;
   // Not from within the node.
   asio::post(executor_, [this] {
     follow_posted_ = false;
@@ -118,15 +117,20 @@ std::vector<PeerTransport::Peer> PeerTransport::wanted_peers() const {
   return peers;
 }
 
-// Opens what is missing, and closes what is not wanted, or not so.
+// Opens what is missing, and closes what is not wanted. A connection that is still right stays,
+// whatever else has changed: followers take its end for the death of their primary.
 void PeerTransport::follow_members() {
   const std::vector<Peer> wanted = wanted_peers();
   std::erase_if(links_, [&](const auto& entry) {
     Link& link = *entry.second;
-    const auto same = std::ranges::find(wanted, link.peer.id, &Peer::id);
-    if (same != wanted.end() && same->same(link.peer)) return false;
-    close_link(link);
-    return true;
+    const auto peer = std::ranges::find(wanted, link.peer.id, &Peer::id);
+    if (peer == wanted.end()) {
+      close_link(link);
+      return true;
+    }
+    link.peer = *peer;
+    if (link.connected() && !link.greeted_right()) link.connection->close();
+    return false;
   });
   for (const Peer& peer : wanted) {
     for (const auto kind : {pb::CONNECTION_CONTROL, pb::CONNECTION_BULK})
@@ -185,6 +189,8 @@ asio::awaitable<void> PeerTransport::dial_loop(std::shared_ptr<Link> link) {
   while (!link->closing) {
     link->connection = co_await dial(link);
     if (link->closing) break;
+    // The configuration may have changed while the peer was greeted.
+    if (link->connected() && !link->greeted_right()) link->connection->close();
     if (link->connection == nullptr) {
       ++link->dials;
       link->retry_timer.expires_after(with_jitter(delay));
@@ -214,7 +220,6 @@ asio::awaitable<void> PeerTransport::dial_loop(std::shared_ptr<Link> link) {
 
 pb::Hello PeerTransport::hello_to(const Link& link) const {
   pb::Hello hello;
-  hello.set_protocol(wire::kProtocolVersion);
   hello.set_kind(link.kind);
   hello.set_cluster(cluster_.id.raw());
   hello.set_from(cluster_.self.value());
@@ -237,31 +242,26 @@ Greeting PeerTransport::greeting_of(const pb::Hello& hello) {
 
 asio::awaitable<std::shared_ptr<net::Connection>> PeerTransport::dial(std::shared_ptr<Link> link) {
   const auto deadline = Clock::now() + kConnectTimeout;
-  auto connected = co_await net::Connection::connect(executor_, link->address(), deadline);
-  std::string problem;
-  pb::HelloReply reply;
+  const auto connected = co_await net::Connection::connect(executor_, link->address(), deadline);
+  Error problem;
   if (connected) {
-    (*connected)->send(net::make_frame(wire::FrameType::kHello, 0, hello_to(*link)));
-    const auto frame = co_await (*connected)->receive(deadline);
-    if (!frame)
-      problem = frame.error().message;
-    else if (frame->header.type != wire::FrameType::kHelloReply || !net::parse_frame(*frame, reply))
-      problem = "its greeting is malformed";
-    else if (reply.has_failure())
-      problem = reply.failure().message();
+    link->greeted_disk = link->peer.disk;
+    const auto reply = co_await net::greet(*connected, hello_to(*link), deadline);
+    if (reply) {
+      // One that joined later takes nothing from whoever does not know it: it is greeted again.
+      link->shown_disk = reply->joined() ? std::string() : reply->disk();
+      node_.learn(link->peer.id, {reply->disk(), {}, reply->joined()});
+      co_return *connected;
+    }
+    problem = reply.error();
   } else {
-    problem = connected.error().message;
-  }
-  if (problem.empty()) {
-    node_.learn(link->peer.id, {reply.disk(), {}, reply.joined()});
-    co_return *std::move(connected);
+    problem = connected.error();
   }
   // Once, however often it is tried.
-  if (link->reported != problem && link->kind == pb::CONNECTION_CONTROL)
-    spdlog::log(reply.has_failure() ? spdlog::level::warn : spdlog::level::info, "{}: {}",
-                link->name(), problem);
-  link->reported = problem;
-  if (connected) (*connected)->close();
+  if (link->reported != problem.message && link->kind == pb::CONNECTION_CONTROL)
+    spdlog::log(problem.code == Errc::kUnavailable ? spdlog::level::info : spdlog::level::warn,
+                "{}: {}", link->name(), problem.message);
+  link->reported = problem.message;
   co_return nullptr;
 }
 

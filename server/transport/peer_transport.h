@@ -74,7 +74,6 @@ class PeerTransport : public PeerSender {
   uint64_t inbound_count_ = 0;
   net::Signal ended_signal_;
   int running_ = 0;
-  bool started_ = false;
   bool follow_posted_ = false;
   bool stopping_ = false;
 };

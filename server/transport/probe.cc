@@ -1,25 +1,16 @@
 #include "server/transport/probe.h"
 
+#include "proto/net/greeting.h"
+
 namespace ballast::server {
 
 asio::awaitable<Result<pb::HelloReply>> probe(asio::any_io_executor executor, net::Endpoint address,
                                               Clock::time_point deadline) {
   BALLAST_CO_TRY(const auto connection,
                  co_await net::Connection::connect(executor, address, deadline));
-  pb::Hello hello;
-  hello.set_protocol(wire::kProtocolVersion);
-  hello.set_kind(pb::CONNECTION_CLIENT);
-  connection->send(net::make_frame(wire::FrameType::kHello, 0, hello));
-  const auto frame = co_await connection->receive(deadline);
+  auto reply = co_await net::greet(connection, net::client_hello(), deadline);
   connection->close();
-  if (!frame)
-    co_return fail(Errc::kUnavailable, "{} does not greet back: {}", address.to_string(),
-                   frame.error().message);
-  pb::HelloReply reply;
-  if (frame->header.type != wire::FrameType::kHelloReply || !net::parse_frame(*frame, reply))
-    co_return fail(Errc::kRefused, "{} is no Ballast node", address.to_string());
-  if (reply.has_failure())
-    co_return fail(Errc::kRefused, "{}: {}", address.to_string(), reply.failure().message());
+  if (!reply) co_return fail_within(std::move(reply).error(), "{}", address.to_string());
   co_return reply;
 }
 

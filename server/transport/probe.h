@@ -7,8 +7,8 @@
 
 namespace ballast::server {
 
-// The answer to a client's greeting. Errors: kUnavailable (nobody answers), kRefused (no node, or
-// one that takes no clients).
+// The answer to a client's greeting. Errors: kUnavailable, and those of net::greet(), with the
+// address.
 asio::awaitable<Result<pb::HelloReply>> probe(asio::any_io_executor executor, net::Endpoint address,
                                               Clock::time_point deadline);
 

@@ -101,6 +101,8 @@ TEST(Members, are_added_promoted_replaced_after_a_wipe_and_removed_under_load) {
   const kvctl::LocalNode n4 = cluster.add();
   change(client, {.action = Action::kAdd, .name = n4.name, .address = n4.address});
   EXPECT_EQ(role_of(client, "n4"), "learner");
+  EXPECT_TRUE(RunningCluster::eventually([&] { return client.members().size() == 4; }))
+      << "the client learns of it from the answers";
   change(client, {.action = Action::kPromote, .name = "n4"});
   EXPECT_EQ(role_of(client, "n4"), "voter");
   writer.await(20);
@@ -194,6 +196,33 @@ TEST(Members, what_would_break_the_cluster_is_refused) {
   }
   change(client, {.action = Action::kRemove, .name = dead.name});
   EXPECT_TRUE(client.put("k", view_of(make_values(10, 1)), {}));
+}
+
+// The address that the members have for a node.
+std::string address_of(RunningCluster& cluster, const std::string& name) {
+  const auto membership = cluster.connect().membership();
+  if (!membership) return membership.error().message;
+  for (const MemberInfo& one : membership->members)
+    if (one.member.name == name) return one.member.address;
+  return "none";
+}
+
+TEST(Members, a_node_that_has_moved_is_found_again) {
+  RunningCluster cluster;
+  EXPECT_TRUE(RunningCluster::eventually([&] {
+    const auto membership = cluster.connect().membership();
+    return membership && !membership->members[0].disk.empty();
+  }));
+  const kvctl::LocalNode moves = cluster.follower();
+  cluster.kill(moves);
+  const std::string address = cluster.move(moves);
+  cluster.start(moves);
+  EXPECT_TRUE(
+      RunningCluster::eventually([&] { return address_of(cluster, moves.name) == address; }));
+  EXPECT_TRUE(RunningCluster::eventually([&] {
+    const auto membership = cluster.connect().membership();
+    return membership && std::ranges::all_of(membership->members, &MemberInfo::active);
+  })) << "the others reach it at the new address";
 }
 
 TEST(Members, a_drained_node_does_not_lead) {

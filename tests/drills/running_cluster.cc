@@ -4,8 +4,11 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 #include <random>
 #include <thread>
+
+#include "proto/net/asio.h"
 
 namespace ballast::testing {
 namespace {
@@ -132,6 +135,18 @@ void RunningCluster::kill_all() {
 
 void RunningCluster::wipe(const kvctl::LocalNode& node) {
   std::filesystem::remove_all(cluster_->config_path(node).parent_path() / "data");
+}
+
+std::string RunningCluster::move(const kvctl::LocalNode& node) {
+  asio::io_context io;
+  const tcp::acceptor probe(io, {asio::ip::address_v4::loopback(), 0});
+  std::string address = "127.0.0.1:" + std::to_string(probe.local_endpoint().port());
+  std::ifstream before(cluster_->config_path(node));
+  std::string text(std::istreambuf_iterator<char>(before), {});
+  for (size_t at; (at = text.find(node.address)) != std::string::npos;)
+    text.replace(at, node.address.size(), address);
+  std::ofstream(cluster_->config_path(node)) << text;
+  return address;
 }
 
 kvctl::LocalNode RunningCluster::add() {

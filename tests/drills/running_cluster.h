@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "client/client.h"
 #include "client/kvctl/local_cluster.h"
@@ -32,6 +33,8 @@ class RunningCluster {
   void kill_all();
   // Empties the data directory of a node that does not run.
   void wipe(const kvctl::LocalNode& node);
+  // Gives a node that does not run another address in its own configuration, and returns that.
+  std::string move(const kvctl::LocalNode& node);
   // One more node, which runs and waits to be let in.
   kvctl::LocalNode add();
   // Waits until all nodes answer, one leads, and all have applied the same.

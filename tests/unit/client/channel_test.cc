@@ -26,6 +26,11 @@ asio::awaitable<void> sleep(milliseconds time) {
   co_await timer.async_wait(kToken);
 }
 
+// A frame without payload as it crosses the wire.
+std::string bytes_of(const net::OutgoingFrame& frame) {
+  return std::string(as_text(wire::encode_frame_header(frame.header))) + frame.message;
+}
+
 // Accepts connections and greets; the rest is the test's.
 class FakeNode {
  public:
@@ -38,9 +43,6 @@ class FakeNode {
   }
 
   net::Endpoint endpoint() const { return {"127.0.0.1", acceptor_.local_endpoint().port()}; }
-  void receive_buffer(int bytes) {
-    acceptor_.set_option(asio::socket_base::receive_buffer_size(bytes));
-  }
 
   pb::HelloReply greeting;
   bool greets = true;
@@ -75,6 +77,17 @@ class FakeNode {
 
 class ChannelTest : public ::testing::Test {
  protected:
+  // A request that takes longer than silence may last is answered all the same.
+  void expect_slow_answer(const net::Endpoint& endpoint, const Bytes& payload) {
+    run([&]() -> asio::awaitable<void> {
+      const auto channel = std::make_shared<Channel>(io_.get_executor(), endpoint);
+      const auto begin = Clock::now();
+      const auto response =
+          co_await channel->call(status_request(), payload, {}, in(milliseconds(20'000)));
+      EXPECT_TRUE(response) << response.error().message;
+      EXPECT_GE(Clock::now() - begin, milliseconds(1500)) << "it was not slow enough to tell";
+    });
+  }
   void run(std::function<asio::awaitable<void>()> body) {
     asio::co_spawn(io_, body, [this](std::exception_ptr error) {
       io_.stop();
@@ -178,8 +191,7 @@ TEST_F(ChannelTest, an_answer_that_trickles_is_a_sign_of_life) {
     auto [error, socket] = co_await acceptor.async_accept(kToken);
     const auto send = [&](const net::OutgoingFrame& frame, size_t piece,
                           milliseconds pause) -> asio::awaitable<void> {
-      std::string bytes(as_text(wire::encode_frame_header(frame.header)));
-      bytes += frame.message;
+      const std::string bytes = bytes_of(frame);
       for (size_t at = 0; at < bytes.size(); at += piece) {
         co_await asio::async_write(socket, asio::buffer(bytes.substr(at, piece)), kToken);
         co_await sleep(pause);
@@ -192,14 +204,7 @@ TEST_F(ChannelTest, an_answer_that_trickles_is_a_sign_of_life) {
     co_await sleep(milliseconds(60'000));
   };
   asio::co_spawn(io_, serve, asio::detached);
-  run([&]() -> asio::awaitable<void> {
-    const auto channel = std::make_shared<Channel>(io_.get_executor(), endpoint);
-    const auto begin = Clock::now();
-    const auto response =
-        co_await channel->call(status_request(), {}, {}, in(milliseconds(20'000)));
-    EXPECT_TRUE(response) << response.error().message;
-    EXPECT_GE(Clock::now() - begin, milliseconds(1500)) << "it was not slow enough to tell";
-  });
+  expect_slow_answer(endpoint, {});
 }
 
 TEST_F(ChannelTest, a_request_that_is_taken_slowly_is_a_sign_of_life) {
@@ -208,10 +213,8 @@ TEST_F(ChannelTest, a_request_that_is_taken_slowly_is_a_sign_of_life) {
   const net::Endpoint endpoint{"127.0.0.1", acceptor.local_endpoint().port()};
   const auto serve = [&]() -> asio::awaitable<void> {
     auto [error, socket] = co_await acceptor.async_accept(kToken);
-    const net::OutgoingFrame greeting =
-        net::make_frame(wire::FrameType::kHelloReply, 0, pb::HelloReply());
-    std::string bytes(as_text(wire::encode_frame_header(greeting.header)));
-    bytes += greeting.message;
+    std::string bytes =
+        bytes_of(net::make_frame(wire::FrameType::kHelloReply, 0, pb::HelloReply()));
     co_await asio::async_write(socket, asio::buffer(bytes), kToken);
     std::vector<std::byte> taken(256 << 10);
     // Two and a half seconds for the block; the pings wait behind it.
@@ -221,21 +224,12 @@ TEST_F(ChannelTest, a_request_that_is_taken_slowly_is_a_sign_of_life) {
       left -= got;
       co_await sleep(milliseconds(150));
     }
-    const net::OutgoingFrame reply = status_reply(1);
-    bytes = std::string(as_text(wire::encode_frame_header(reply.header))) + reply.message;
+    bytes = bytes_of(status_reply(1));
     co_await asio::async_write(socket, asio::buffer(bytes), kToken);
     co_await sleep(milliseconds(60'000));
   };
   asio::co_spawn(io_, serve, asio::detached);
-  run([&]() -> asio::awaitable<void> {
-    const auto channel = std::make_shared<Channel>(io_.get_executor(), endpoint);
-    const auto begin = Clock::now();
-    const auto response =
-        co_await channel->call(status_request(), Bytes{MutableBytes(limits::kBlockBytesMax)}, {},
-                               in(milliseconds(20'000)));
-    EXPECT_TRUE(response) << response.error().message;
-    EXPECT_GE(Clock::now() - begin, milliseconds(1500)) << "it was not slow enough to tell";
-  });
+  expect_slow_answer(endpoint, Bytes{MutableBytes(limits::kBlockBytesMax)});
 }
 
 TEST_F(ChannelTest, a_node_that_accepts_and_does_not_greet_costs_all_callers_one_second) {

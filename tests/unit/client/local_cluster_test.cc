@@ -270,6 +270,29 @@ TEST_F(LocalClusterTest, gets_its_config_as_argument) {
   wait_for_log(cluster, node, "--config " + cluster.config_path(node).string());
 }
 
+TEST_F(LocalClusterTest, disks_are_formatted_once_and_a_node_that_is_added_is_not) {
+  LocalCluster cluster = make(2);
+  EXPECT_EQ(cluster.add().error().code, Errc::kRefused) << "it was never started";
+  const fs::path notes = root_ / "formatted";
+  const fs::path path = root_ / "noting";
+  std::ofstream(path) << "#!/bin/sh\nif [ \"$3\" = --bootstrap ]; then echo \"$2\" >> " << notes
+                      << "; exit 0; fi\necho up; exec sleep 1000\n";
+  fs::permissions(path, fs::perms::owner_all);
+  ASSERT_TRUE(cluster.start(cluster.nodes()[0], path));
+  const std::string both = cluster.config_path(cluster.nodes()[0]).string() + "\n" +
+                           cluster.config_path(cluster.nodes()[1]).string() + "\n";
+  EXPECT_EQ(text_of(notes), both);
+
+  const auto third = cluster.add();
+  ASSERT_TRUE(third) << third.error().to_string();
+  EXPECT_EQ(third->name, "n3");
+  LocalCluster again = *LocalCluster::load(dir());
+  ASSERT_EQ(again.nodes().size(), 3U);
+  ASSERT_TRUE(again.start(*third, path));
+  ASSERT_TRUE(again.start(again.nodes()[1], path));
+  EXPECT_EQ(text_of(notes), both) << "a disk that is wiped later must not be a founder's again";
+}
+
 TEST_F(LocalClusterTest, kills_what_does_not_listen_to_sigterm) {
   LocalCluster cluster = make(1);
   const LocalNode node = cluster.nodes()[0];

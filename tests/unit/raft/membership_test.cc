@@ -161,5 +161,15 @@ TEST(Stall, a_node_whose_disk_stalls_does_not_campaign) {
   EXPECT_EQ(node.core.role(), Role::kPreCandidate);
 }
 
+TEST(Stall, nobody_hands_over_to_a_node_that_would_not_lead) {
+  LoneCore node(3);
+  lead(node, 3);
+  node.hear(2, 1, HeartbeatReply{.resigned = true});
+  EXPECT_TRUE(node.core.view().peers[0].resigned);
+  EXPECT_EQ(node.core.transfer_leadership(NodeId(2)).error().code, Errc::kRefused);
+  ASSERT_TRUE(node.core.transfer_leadership(NodeId()));
+  EXPECT_EQ(node.core.view().transfer_to, NodeId(3));
+}
+
 }  // namespace
 }  // namespace ballast::raft::testing

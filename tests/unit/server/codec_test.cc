@@ -34,7 +34,7 @@ TEST(PeerCodec, every_message_survives_the_way) {
   expect_round_trip(message(raft::VoteReply{true, true}));
   expect_round_trip(message(raft::AppendReply{true, Index(9), Index(8), Term(2)}));
   expect_round_trip(message(raft::Heartbeat{Index(4), 77}));
-  expect_round_trip(message(raft::HeartbeatReply{77}));
+  expect_round_trip(message(raft::HeartbeatReply{77, true}));
   expect_round_trip(message(raft::ReadIndexRequest{6}));
   expect_round_trip(message(raft::ReadIndexReply{6, Index(4), true}));
   expect_round_trip(message(raft::TimeoutNow{}));

@@ -3,26 +3,10 @@
 #include <gtest/gtest.h>
 
 #include "server/node/membership.h"
+#include "tests/unit/server/member_entries.h"
 
 namespace ballast::server {
 namespace {
-
-// "1v 2l": a voter and a learner; node N is nN at hN:1 with disk N.
-pb::ConfigurationEntry entry_of(const std::string& text) {
-  pb::ConfigurationEntry entry;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find(' ', at), text.size());
-    const std::string word = text.substr(at, end - at);
-    pb::ConfigurationMember& member = *entry.add_members();
-    member.set_id(std::stoull(word));
-    member.set_name("n" + std::to_string(member.id()));
-    member.set_address("h" + std::to_string(member.id()) + ":1");
-    member.set_disk("disk " + std::to_string(member.id()));
-    member.set_voter(word.find('v') != std::string::npos);
-    at = end + 1;
-  }
-  return entry;
-}
 
 FoundNode node(uint64_t id, const std::string& disk) {
   const std::string number = std::to_string(id);

@@ -2,25 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/unit/server/member_entries.h"
+
 namespace ballast::server {
 namespace {
-
-// "1v 2o 3l": voter, outgoing, learner; "1vo" is both.
-pb::ConfigurationEntry entry_of(const std::string& text) {
-  pb::ConfigurationEntry entry;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find(' ', at), text.size());
-    const std::string word = text.substr(at, end - at);
-    pb::ConfigurationMember& member = *entry.add_members();
-    member.set_id(std::stoull(word));
-    member.set_name("n" + std::to_string(member.id()));
-    member.set_disk("disk " + std::to_string(member.id()));
-    member.set_voter(word.find('v') != std::string::npos);
-    member.set_outgoing(word.find('o') != std::string::npos);
-    at = end + 1;
-  }
-  return entry;
-}
 
 std::string text_of(const pb::ConfigurationEntry& entry) {
   return raft::to_string(configuration_of(entry));

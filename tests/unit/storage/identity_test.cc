@@ -42,6 +42,41 @@ TEST(DataDirectory, formats_once_and_is_the_same_ever_after) {
   EXPECT_EQ(moved.log_path(), path + "/log");
 }
 
+const std::vector<Founder> kFounders = {{NodeId(1), "n1", "127.0.0.1:7400"},
+                                        {NodeId(2), "n2", "[::1]:7401"}};
+
+TEST(DataDirectory, a_founder_is_formatted_on_purpose_and_knows_the_others) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "data";
+  ASSERT_TRUE(DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders));
+  Identity first;
+  {
+    const auto opened = DataDirectory::open(path, kCluster, NodeId(2));
+    ASSERT_TRUE(opened) << opened.error().to_string();
+    first = opened->identity();
+    EXPECT_EQ(first.founders, kFounders);
+  }
+  EXPECT_TRUE(DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders)) << "again";
+  EXPECT_EQ(DataDirectory::open(path, kCluster, NodeId(2))->identity(), first) << "left as it was";
+  const Status others = DataDirectory::bootstrap(path, kCluster, NodeId(2), {kFounders[1]});
+  ASSERT_FALSE(others);
+  EXPECT_EQ(others.error().code, Errc::kRefused);
+}
+
+TEST(DataDirectory, a_disk_that_joined_never_becomes_a_founder) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "data";
+  {
+    const auto opened = DataDirectory::open(path, kCluster, NodeId(2));
+    ASSERT_TRUE(opened);
+    EXPECT_TRUE(opened->identity().founders.empty());
+  }
+  const Status refused = DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kRefused);
+  EXPECT_NE(refused.error().message.find("without --bootstrap"), std::string::npos);
+}
+
 TEST(DataDirectory, refuses_another_cluster_or_node) {
   const TemporaryDirectory directory;
   {

@@ -27,7 +27,7 @@ class LoneCore {
   // Node 1 of `nodes`, with a log of these terms, in `term` (0: the last entry's).
   explicit LoneCore(uint64_t nodes, const std::vector<uint64_t>& terms = {}, uint64_t term = 0,
                     uint64_t vote = 0, Options options = {})
-      : core(with(std::move(options)), state(nodes, terms, term, vote)) {}
+      : core(with(options), state(nodes, terms, term, vote)) {}
 
   // All that is ready, completing every write at once. The reads are kept.
   std::vector<Message> flush() {

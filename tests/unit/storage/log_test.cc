@@ -2,6 +2,7 @@
 
 #include "storage/log/record.h"
 #include "storage/log/segment_file.h"
+#include "tests/unit/storage/held_queue.h"
 #include "tests/unit/storage/log_testing.h"
 
 namespace ballast::storage {
@@ -133,15 +134,25 @@ TEST(SegmentLog, a_later_record_replaces_the_suffix) {
 
 TEST(SegmentLog, replacing_what_is_in_flight_is_not_durable_before_its_own_write) {
   const TemporaryDirectory directory;
-  const auto log = open_log(small_log(directory.path()));
+  auto disk = make_uring_queue();
+  ASSERT_TRUE(disk) << disk.error().to_string();
+  auto held = std::make_unique<HeldQueue>(*std::move(disk));
+  HeldQueue& queue = *held;
+  const auto log = *open_segment_log(small_log(directory.path()), {.queue = std::move(held)});
   int done = 0;
-  log->append(std::nullopt, {make_entry(1, 1, 1 << 20), make_entry(2, 1, 1 << 20)}, [&] {
-    ++done;
-    EXPECT_EQ(log->durable(), Index(1)) << "entry 2 was replaced meanwhile";
-  });
+  log->append(std::nullopt, {make_entry(1, 1, 1 << 20), make_entry(2, 1, 1 << 20)},
+              [&] { ++done; });
+  // The first segment may still be in the making.
+  while (queue.held() == 0) wait_for_event(*log);
   log->append(std::nullopt, {make_entry(2, 2, 50)}, [&] { ++done; });
   EXPECT_EQ(log->last(), Index(2));
+
+  queue.let_one_go();
   poll_until(*log, [&] { return done == 1; });
+  EXPECT_EQ(log->durable(), Index(1)) << "entry 2 was replaced meanwhile";
+  EXPECT_FALSE(log->prepare_read(Index(2), Index(2)));
+
+  queue.let_one_go();
   poll_until(*log, [&] { return done == 2; });
   EXPECT_EQ(log->durable(), Index(2));
   EXPECT_TRUE(read_all(*log).back() == make_entry(2, 2, 50));

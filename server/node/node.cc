@@ -215,7 +215,7 @@ std::vector<Entry> Node::take_bytes(std::span<const EntryMeta> metas) {
       // The core makes entries itself only when a term begins.
       BALLAST_CHECK(meta.kind == EntryKind::kNoop && meta.bytes() == 0,
                     "entry {} of term {} came without its bytes", meta.index, meta.term);
-      entries.push_back({.term = meta.term, .index = meta.index, .kind = meta.kind});
+      entries.emplace_back(meta.term, meta.index, meta.kind);
     }
     BALLAST_CHECK(entries.back().meta() == meta, "entry {} is not what the core was told",
                   meta.index);
@@ -363,25 +363,27 @@ void Node::complete_waiters(std::span<const Entry> entries,
 
 // Returns the index of the first entry.
 Result<Index> Node::propose(std::vector<Draft> drafts) {
+  std::vector<Entry> entries;  // the core says where they stand
   std::vector<raft::Core::Proposal> proposals;
-  for (const Draft& draft : drafts) {
-    raft::Core::Proposal proposal{.kind = draft.kind,
-                                  .header_bytes = static_cast<uint32_t>(draft.header.size()),
-                                  .payload_bytes = static_cast<uint32_t>(draft.payload.size())};
-    if (draft.kind == EntryKind::kConfiguration) {
-      BALLAST_TRY(const auto members, parse_configuration(draft.header));
+  for (Draft& draft : drafts) {
+    const Entry& entry = entries.emplace_back(Term(), Index(), draft.kind, std::move(draft.header),
+                                              std::move(draft.payload));
+    const EntryMeta meta = entry.meta();
+    raft::Core::Proposal proposal{.kind = meta.kind,
+                                  .header_bytes = meta.header_bytes,
+                                  .payload_bytes = meta.payload_bytes,
+                                  .checksum = meta.checksum};
+    if (entry.kind == EntryKind::kConfiguration) {
+      BALLAST_TRY(const auto members, parse_configuration(entry.header));
       proposal.configuration = configuration_of(members);
     }
     proposals.push_back(std::move(proposal));
   }
   BALLAST_TRY(const Index first, core_.propose(proposals));
-  const Term term = core_.term();
-  for (size_t i = 0; i < drafts.size(); ++i) {
-    incoming_.insert_or_assign({first + i, term}, Entry{.term = term,
-                                                        .index = first + i,
-                                                        .kind = drafts[i].kind,
-                                                        .header = std::move(drafts[i].header),
-                                                        .payload = std::move(drafts[i].payload)});
+  for (size_t i = 0; i < entries.size(); ++i) {
+    entries[i].term = core_.term();
+    entries[i].index = first + i;
+    incoming_.insert_or_assign({entries[i].index, entries[i].term}, std::move(entries[i]));
   }
   wake();
   return first;

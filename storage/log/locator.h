@@ -15,10 +15,13 @@ struct Locator {
   uint32_t block = 0;    // offset / 4 KiB
   uint32_t header_bytes = 0;
   uint32_t payload_bytes = 0;
+  uint32_t checksum = 0;  // EntryMeta::checksum
   EntryKind kind = EntryKind::kNoop;
 
   uint64_t offset() const { return uint64_t{block} * kDirectAlignment; }
-  EntryMeta meta(Index index) const { return {term, index, kind, header_bytes, payload_bytes}; }
+  EntryMeta meta(Index index) const {
+    return {term, index, kind, header_bytes, payload_bytes, checksum};
+  }
 };
 static_assert(sizeof(Locator) == 40, "a log has millions of them");
 

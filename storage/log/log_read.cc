@@ -3,7 +3,6 @@
 #include <cstring>
 #include <utility>
 
-#include "proto/base/crc32c.h"
 #include "storage/io/files.h"
 
 namespace ballast::storage {
@@ -36,10 +35,10 @@ class PlannedRead final : public LogRead {
     if (header.group != group_ || header.serial != at.serial || header.offset != at.offset() ||
         header.segment != planned.segment->sequence || header.entry != at.meta(planned.index))
       return fail(Errc::kCorrupt, "another record lies there");
-    Entry entry{at.term, planned.index, at.kind, {}, {}};
-    entry.header = Bytes::copy_of(record_entry_header(header, head.span()));
-    BALLAST_TRY(entry.payload, read_payload(planned, at.offset() + head.size()));
-    if (crc32c(entry.payload.span()) != header.payload_crc)
+    BALLAST_TRY(Bytes payload, read_payload(planned, at.offset() + head.size()));
+    Entry entry(at.term, planned.index, at.kind,
+                Bytes::copy_of(record_entry_header(header, head.span())), std::move(payload));
+    if (entry.payload_crc != header.payload_crc)
       return fail(Errc::kCorrupt, "the payload does not match its CRC32C");
     return entry;
   }

@@ -193,7 +193,7 @@ class Recovery {
     log_.locators.resize(index - 1);  // a later record replaces what stood from its index on
     log_.locators.push_back({record.serial, entry.term, place,
                              static_cast<uint32_t>(offset / kDirectAlignment), entry.header_bytes,
-                             entry.payload_bytes, entry.kind});
+                             entry.payload_bytes, entry.checksum, entry.kind});
     return {};
   }
 

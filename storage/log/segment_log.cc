@@ -190,8 +190,8 @@ class SegmentLog final : public LogStore {
     locators_.resize(index - 1);
     durable_ = std::min(durable_, index - 1);
     const EntryMeta meta = entry.meta();
-    locators_.push_back(
-        {next_serial_++, entry.term, 0, 0, meta.header_bytes, meta.payload_bytes, entry.kind});
+    locators_.push_back({next_serial_++, entry.term, 0, 0, meta.header_bytes, meta.payload_bytes,
+                         meta.checksum, entry.kind});
   }
 
   void start_batch() {
@@ -337,7 +337,7 @@ class SegmentLog final : public LogStore {
                         batch_.first_serial,
                         chain_.previous,
                         meta,
-                        crc32c(entry.payload.span()),
+                        entry.payload_crc,
                         0};
     const uint32_t crc = encode_record_head(header, entry.header.span(),
                                             stage(record_head_bytes(meta.header_bytes)));

@@ -51,8 +51,8 @@ TEST(SegmentLog, read_payloads_are_direct) {
 
 TEST(SegmentLog, slices_that_are_not_direct_are_copied) {
   const TemporaryDirectory directory;
-  Entry entry = make_entry(1, 1, 20000);
-  entry.payload = entry.payload.slice(4096, 5000);
+  const Entry entry(Term(1), Index(1), EntryKind::kBlock, pattern(1, 40),
+                    pattern(2, 20000).slice(4096, 5000));
   ASSERT_FALSE(entry.payload.direct());
   {
     const auto log = open_log(small_log(directory.path()));

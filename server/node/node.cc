@@ -295,7 +295,7 @@ asio::awaitable<std::vector<Entry>> Node::entries_for(std::vector<EntryMeta> met
 
 // ---- applying ---------------------------------------------------------------------------------
 
-asio::awaitable<std::vector<Entry>> Node::next_batch() {
+asio::awaitable<std::vector<storage::StateMachine::Committed>> Node::next_batch() {
   std::vector<EntryMeta> metas;
   size_t bytes = 0;
   for (Index index = applied_ + 1; index <= commit_ && metas.size() < kApplyEntriesMax; ++index) {
@@ -307,7 +307,13 @@ asio::awaitable<std::vector<Entry>> Node::next_batch() {
   std::vector<Entry> entries = co_await entries_for(metas);
   BALLAST_CHECK(!entries.empty() || stopping_,
                 "committed entry {} is neither in memory nor in the log", applied_ + 1);
-  co_return entries;
+  std::vector<storage::StateMachine::Committed> batch;
+  batch.reserve(entries.size());
+  for (Entry& entry : entries) {
+    const auto place = entry.payload.empty() ? storage::Place() : log_->place_of(entry.index);
+    batch.push_back({std::move(entry), place});
+  }
+  co_return batch;
 }
 
 asio::awaitable<void> Node::apply_loop() {
@@ -316,7 +322,7 @@ asio::awaitable<void> Node::apply_loop() {
       co_await commit_signal_.wait_until(Clock::time_point::max());
       continue;
     }
-    const std::vector<Entry> entries = co_await next_batch();
+    const std::vector<storage::StateMachine::Committed> entries = co_await next_batch();
     if (entries.empty()) break;  // stopping
     const auto results = co_await net::on_worker(workers_, [&] { return state_->apply(entries); });
     // Nothing may be skipped: a node that can't apply an entry ends.
@@ -324,7 +330,7 @@ asio::awaitable<void> Node::apply_loop() {
       fail_stop("applying entries", results.error());
       break;
     }
-    applied_ = entries.back().index;
+    applied_ = entries.back().entry.index;
     complete_waiters(entries, *results);
     applied_signal_.notify();
   }
@@ -344,12 +350,12 @@ void Node::fail_lost_waiters() {
   }
 }
 
-void Node::complete_waiters(std::span<const Entry> entries,
+void Node::complete_waiters(std::span<const storage::StateMachine::Committed> entries,
                             std::span<const pb::ApplyResult> results) {
   for (size_t i = 0; i < entries.size(); ++i) {
-    const auto [begin, end] = waiters_.equal_range(entries[i].index);
+    const auto [begin, end] = waiters_.equal_range(entries[i].entry.index);
     for (auto waiter = begin; waiter != end; ++waiter) {
-      if (waiter->second.term == entries[i].term)
+      if (waiter->second.term == entries[i].entry.term)
         waiter->second.promise->set(results[i]);
       else
         waiter->second.promise->set(

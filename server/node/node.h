@@ -146,11 +146,12 @@ class Node {
   void note_commit(Index commit);
   Result<Index> propose(std::vector<Draft> drafts);
   asio::awaitable<void> apply_loop();
-  asio::awaitable<std::vector<Entry>> next_batch();
+  asio::awaitable<std::vector<storage::StateMachine::Committed>> next_batch();
   asio::awaitable<std::vector<Entry>> read_log(Index first, Index last);
   void fail_stop(std::string_view what, const Error& error);
   void fail_lost_waiters();
-  void complete_waiters(std::span<const Entry> entries, std::span<const pb::ApplyResult> results);
+  void complete_waiters(std::span<const storage::StateMachine::Committed> entries,
+                        std::span<const pb::ApplyResult> results);
   asio::awaitable<Result<pb::ApplyResult>> wait_applied(Index index, Term term,
                                                         Clock::time_point deadline);
   asio::awaitable<Status> wait_everywhere(Index index, Term term, Clock::time_point deadline);

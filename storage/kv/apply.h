@@ -15,11 +15,12 @@
 #include "proto/base/entry.h"
 #include "proto/base/result.h"
 #include "proto/storage.pb.h"
+#include "storage/blocks/payloads.h"
 #include "storage/kv/row_batch.h"
 
 namespace ballast::storage {
 
-inline constexpr uint32_t kRowFormat = 1;
+inline constexpr uint32_t kRowFormat = 2;
 inline constexpr uint64_t kRowsPerOperationMax = 10'000;
 // Where a delete of a prefix stops before, since keys of many blocks take memory.
 inline constexpr uint64_t kUsesPerOperationMax = 200'000;
@@ -37,8 +38,10 @@ struct Totals {
 
 struct ApplyContext {
   RowBatch& rows;
+  const Payloads& payloads;
   Totals totals;
   uint64_t index = 0;    // of the entry
+  Place place;           // of its payload
   uint64_t time_ms = 0;  // of the log: never goes back
   // No lease and no session-time row stands before these. Only hints for where scans begin: the
   // database would else walk over the tombstones of all that has expired.
@@ -59,7 +62,7 @@ Result<pb::OperationResult> apply_operation(ApplyContext& context, const pb::Ope
 Result<uint64_t> expire_sessions(ApplyContext& context, std::chrono::milliseconds idle,
                                  uint64_t rows_max);
 
-// Blocks (block_uses.cc). Stores the block of an entry, or extends its lease.
+// Blocks (block_uses.cc). Notes where the block of an entry lies, or extends its lease.
 Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEntry& staged);
 // Removes a block that nothing names, and its lease. REQUIRES: row is the digest's.
 void reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockRow& row);

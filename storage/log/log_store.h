@@ -14,6 +14,7 @@
 
 #include "proto/base/entry.h"
 #include "proto/base/result.h"
+#include "storage/blocks/payloads.h"
 
 namespace ballast::storage {
 
@@ -55,6 +56,12 @@ class LogStore {
   // Plans a read of [first, last], all of them durable.
   // Errors: kNotFound if the log does not hold them (any more) or not durably yet.
   virtual Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const = 0;
+
+  // Where the entry's payload lies, for as long as the log exists.
+  // REQUIRES: 1 <= index <= durable(), and the entry has a payload.
+  virtual Place place_of(Index index) const = 0;
+  // The payloads that are durable. They may be read for longer than the log is open.
+  virtual std::shared_ptr<const Payloads> payloads() const = 0;
 
   virtual Index last() const = 0;     // appended, durable or not
   virtual Index durable() const = 0;  // <= last()

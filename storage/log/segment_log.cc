@@ -19,6 +19,7 @@
 #include "storage/log/log_read.h"
 #include "storage/log/recovery.h"
 #include "storage/log/segment_file.h"
+#include "storage/log/segment_set.h"
 
 namespace ballast::storage {
 namespace {
@@ -67,6 +68,7 @@ class SegmentLog final : public LogStore {
                                                   [this] { queue_->wake(); });
     }
     if (!prepared_) supply_->prepare(segments_.size() + 1);
+    for (const SegmentPtr& segment : segments_) payloads_->add(segment);
   }
 
   ~SegmentLog() override {
@@ -126,6 +128,14 @@ class SegmentLog final : public LogStore {
     }
     return make_log_read(options_.group, std::move(plan));
   }
+
+  Place place_of(Index index) const override {
+    BALLAST_CHECK(index >= Index(1) && index <= durable(), "entry {} is not durable", index);
+    const Locator& at = locators_[index.value() - 1];
+    const auto head = static_cast<uint32_t>(record_head_bytes(at.header_bytes) / kDirectAlignment);
+    return {segments_[at.segment]->sequence, at.block + head};
+  }
+  std::shared_ptr<const Payloads> payloads() const override { return payloads_; }
 
   Index last() const override { return Index(locators_.size()); }
   Index durable() const override { return Index(durable_); }
@@ -222,6 +232,7 @@ class SegmentLog final : public LogStore {
       return false;
     }
     segments_.push_back(std::exchange(prepared_, nullptr));
+    payloads_->add(segments_.back());
     write_offset_ = 0;
     batch_.new_segment = true;
     return true;
@@ -382,6 +393,7 @@ class SegmentLog final : public LogStore {
   HardStateRecord hard_state_;        // the last one written
   std::vector<Locator> locators_;     // of index 1, 2, ...
   std::vector<SegmentPtr> segments_;  // in use
+  const std::shared_ptr<SegmentSet> payloads_ = std::make_shared<SegmentSet>();
   SegmentPtr prepared_;
   uint64_t durable_;         // entries [1, durable_] are
   ChainEnd chain_;           // after the last record that was handed to the queue

@@ -60,7 +60,7 @@ std::string SimNode::start(const server::NodeOptions& given) {
     disk_.crash();
     return "VIOLATION " + lost;
   }
-  auto state = storage::StateMachine::over(rows_.open());
+  auto state = storage::StateMachine::over(rows_.open(), (*log)->payloads());
   BALLAST_CHECK(state.has_value());
   if ((*state)->applied().index > (*log)->last()) {
     disk_.crash();

@@ -158,6 +158,56 @@ TEST(SegmentLog, replacing_what_is_in_flight_is_not_durable_before_its_own_write
   EXPECT_TRUE(read_all(*log).back() == make_entry(2, 2, 50));
 }
 
+TEST(SegmentLog, payloads_are_read_by_place) {
+  const TemporaryDirectory directory;
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 30; ++i) entries.push_back(make_entry(i, 1, i * i * 1500, i * 300));
+  const auto expect_all = [&](const LogStore& log) {
+    const auto payloads = log.payloads();
+    for (const Entry& entry : entries) {
+      const auto size = static_cast<uint32_t>(entry.payload.size());
+      const auto read = payloads->read(log.place_of(entry.index), size, entry.payload_crc);
+      ASSERT_TRUE(read) << read.error().to_string();
+      EXPECT_EQ(*read, entry.payload);
+    }
+  };
+  std::shared_ptr<const Payloads> payloads;
+  {
+    const auto log = open_log(small_log(directory.path()));
+    // One by one: what was read ahead of the log's end is written afterwards.
+    for (const Entry& entry : entries) {
+      append_and_wait(*log, {entry});
+      const auto size = static_cast<uint32_t>(entry.payload.size());
+      EXPECT_TRUE(log->payloads()->read(log->place_of(entry.index), size, entry.payload_crc));
+    }
+    expect_all(*log);
+    payloads = log->payloads();
+  }
+  const auto log = open_log(small_log(directory.path()));
+  expect_all(*log);
+  const Entry& entry = entries[7];
+  EXPECT_TRUE(payloads->read(log->place_of(entry.index),
+                             static_cast<uint32_t>(entry.payload.size()), entry.payload_crc))
+      << "readers may outlive the log";
+}
+
+TEST(SegmentLog, a_damaged_payload_is_an_error_that_says_where) {
+  const TemporaryDirectory directory;
+  const Entry entry = make_entry(1, 1, 10'000);
+  const auto log = open_log(small_log(directory.path()));
+  append_and_wait(*log, {entry});
+  const Place place = log->place_of(Index(1));
+  const auto read = [&](Place at) { return log->payloads()->read(at, 10'000, entry.payload_crc); };
+  write_at(directory / segment_name(1), place.offset() + 5000, "?");
+  const auto damaged = read(place);
+  ASSERT_FALSE(damaged);
+  EXPECT_EQ(damaged.error().code, Errc::kCorrupt);
+  EXPECT_NE(damaged.error().message.find(segment_name(1) + "' at offset 8192"), std::string::npos)
+      << damaged.error().message;
+  EXPECT_EQ(read({2, place.unit}).error().code, Errc::kCorrupt) << "no such segment";
+  EXPECT_FALSE(read({1, kSmallSegment / kDirectAlignment})) << "behind the segment's end";
+}
+
 TEST(SegmentLog, reads_of_what_is_not_durable_are_refused) {
   const TemporaryDirectory directory;
   const auto log = open_log(small_log(directory.path()));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "proto/base/planted.h"
+
 namespace ballast::server {
 
 void Freshness::sent(uint64_t id, Time at) { asked_.emplace_hint(asked_.end(), id, at); }
@@ -9,9 +11,9 @@ void Freshness::sent(uint64_t id, Time at) { asked_.emplace_hint(asked_.end(), i
 void Freshness::confirmed(uint64_t id, Index index) {
   const auto asked = asked_.find(id);
   if (asked == asked_.end()) return;
-  const Time at = asked->second;
+  const Time at = BALLAST_PLANTED(kFreshSinceAnswer) ? BootClock::now() : asked->second;
   asked_.erase(asked);
-  if (index <= applied_) return show(at);
+  if (index <= applied_ || BALLAST_PLANTED(kFreshBeforeApplied)) return show(at);
   Time& newest = confirmed_.try_emplace(index, at).first->second;
   newest = std::max(newest, at);
 }

@@ -28,6 +28,8 @@ enum class PlantedBug : int {
   kNoPreVote,                 // whoever times out raises the term at once
   kConfigurationAtCommit,     // a configuration is in force only when it is committed
   kDiskNotChecked,            // a wiped disk goes on under the name of the one before
+  kFreshSinceAnswer,          // a replica takes itself for as fresh as an answer, not its question
+  kFreshBeforeApplied,        // and before it has applied what the answer said
 };
 
 #ifdef BALLAST_PLANTED_BUGS

@@ -57,8 +57,10 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       commit_signal_(strand),
       stored_signal_(strand),
       progress_signal_(strand),
+      freshness_signal_(strand),
       commit_(state_->applied().index),
       applied_(state_->applied().index),
+      freshness_(applied_),
       leader_since_(Clock::now()) {
   cache_.set_durable(log_->durable());
   if (!disk_.empty()) shown_[options.raft.id] = {disk_, options.address, joined_};
@@ -89,6 +91,7 @@ asio::awaitable<void> Node::stop() {
   commit_signal_.notify();
   stored_signal_.notify();
   progress_signal_.notify();
+  freshness_signal_.notify();
   for (auto& [index, waiter] : waiters_)
     waiter.promise->set(fail(Errc::kUnknownOutcome, "the node is shutting down"));
   for (auto& [id, promise] : reads_) promise->set({.id = id, .index = Index{}, .refused = true});
@@ -244,13 +247,6 @@ void Node::note_commit(Index commit) {
   commit_signal_.notify();
 }
 
-void Node::resolve_reads(std::span<const raft::ReadState> reads) {
-  for (const raft::ReadState& read : reads) {
-    const auto found = reads_.find(read.id);
-    if (found != reads_.end()) found->second->set(read);
-  }
-}
-
 // ---- entries from memory or disk ------------------------------------------------------------
 
 asio::awaitable<std::vector<Entry>> Node::read_log(Index first, Index last) {
@@ -331,8 +327,10 @@ asio::awaitable<void> Node::apply_loop() {
       break;
     }
     applied_ = entries.back().entry.index;
+    freshness_.applied(applied_);
     complete_waiters(entries, *results);
     applied_signal_.notify();
+    freshness_signal_.notify();
   }
 }
 
@@ -497,27 +495,7 @@ asio::awaitable<void> Node::expire_loop() {
   }
 }
 
-// ---- reads and leadership -----------------------------------------------------------------------
-
-asio::awaitable<Status> Node::linearize(Clock::time_point deadline) {
-  if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
-  BALLAST_CO_TRY(const uint64_t id, core_.read_index());
-  auto promise = std::make_shared<net::Promise<raft::ReadState>>(strand_);
-  reads_.emplace(id, promise);
-  wake();
-  const std::optional<raft::ReadState> read = co_await promise->get(deadline);
-  reads_.erase(id);
-  if (!read)
-    co_return fail(Errc::kUnavailable, "no majority confirmed the read before its deadline");
-  if (read->refused)
-    co_return fail(Errc::kUnavailable, "the primary changed while the read waited");
-  while (applied_ < read->index) {
-    if (stopping_ || !co_await applied_signal_.wait_until(deadline))
-      co_return fail(Errc::kUnavailable, "entry {} was not applied before the read's deadline",
-                     read->index);
-  }
-  co_return Status{};
-}
+// ---- leadership ---------------------------------------------------------------------------------
 
 asio::awaitable<Result<NodeId>> Node::transfer_leadership(NodeId to, Clock::time_point deadline) {
   BALLAST_CO_TRY_STATUS(core_.transfer_leadership(to));

@@ -31,6 +31,8 @@ SEEDS = {
     "kNoPreVote": 60,
     "kConfigurationAtCommit": 100,
     "kDiskNotChecked": 100,
+    "kFreshSinceAnswer": 100,
+    "kFreshBeforeApplied": 60,
 }
 
 

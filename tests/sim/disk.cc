@@ -18,7 +18,6 @@ namespace {
 
 constexpr size_t kSector = 4096;
 constexpr uint64_t kSegmentBytes = 6ull << 20;  // holds the largest record, and fills up soon
-constexpr uint64_t kMillion = 1'000'000;
 
 }  // namespace
 

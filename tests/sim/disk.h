@@ -15,7 +15,9 @@
 
 namespace ballast::sim {
 
-// In parts of a million where it is a probability.
+// Probabilities are in parts of a million.
+inline constexpr uint64_t kMillion = 1'000'000;
+
 struct DiskFaults {
   uint64_t write_us_min = 20;
   uint64_t write_us_max = 400;

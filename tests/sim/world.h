@@ -78,6 +78,7 @@ class World {
   void watch_leadership(SimNode& node);
 
   // Faults: each plans its next occurrence.
+  void plan_faults();
   void plan(uint64_t mean_ms, void (World::*happen)());
   void crash_one();
   void pause_one();

@@ -10,7 +10,6 @@ namespace {
 using storage::make_entry;
 using storage::read_all;
 
-constexpr uint64_t kMs = 1'000;
 constexpr uint64_t kSeeds = BALLAST_DISK_SEEDS;
 
 // Of all sizes; a few segments of the simulated disk fill up in the course of a test.

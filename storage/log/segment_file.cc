@@ -68,12 +68,6 @@ Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequenc
   return open_segment(directory, sequence);
 }
 
-void InlineSupply::prepare(uint64_t sequence) {
-  Result<SegmentPtr> made = make_(sequence);
-  if (!made) stop_process(made.error());
-  ready_ = *std::move(made);
-}
-
 SegmentPreparer::SegmentPreparer(std::string directory, uint64_t segment_bytes,
                                  std::function<void()> on_ready)
     : directory_(std::move(directory)),

@@ -45,11 +45,7 @@ World::World(std::string directory, uint64_t seed, const Faults& faults, bool ve
       founder.set_disk(nodes_.back()->disk_uuid());
       founder.set_voter(true);
     }
-    DiskFaults& disk = nodes_.back()->disk().faults;
-    disk.write_us_max = faults_.write_us_max;
-    disk.stall_ppm = faults_.stall_ppm;
-    disk.stall_us_max = faults_.stall_us_max;
-    disk.error_ppm = faults_.error_ppm;
+    nodes_.back()->disk().faults = faults_.disk;
     nodes_.back()->disk().on_write = [this, id](uint64_t us) {
       if (!std::exchange(replicas_[id].doomed, false) || calm_) return;
       scheduler_.after(chance_faults_.below(us), [this, id] { crash_node(id, true); });
@@ -58,6 +54,12 @@ World::World(std::string directory, uint64_t seed, const Faults& faults, bool ve
   for (uint64_t i = 1; i <= faults_.clients; ++i)
     clients_.push_back(std::make_unique<Client>(*this, i, fork()));
   prober_ = std::make_unique<Client>(*this, 0, fork());
+}
+
+Counts World::counts() const {
+  Counts counts = counts_;
+  for (const auto& one : nodes_) counts += one->disk().counts();
+  return counts;
 }
 
 World::~World() {
@@ -105,22 +107,32 @@ void World::start_node(NodeId id) {
   const auto* founder = server::find_member(founders_, id);
   if (founder != nullptr && founder->disk() == one.disk_uuid()) options.founding = founders_;
   options.raft.seed = ++starts_ * 7919 + chance_faults_.below(1'000'000);
-  const std::string refused = one.start(options);
-  say(fmt::format("node {} starts: {}", id, refused.empty() ? "ok" : refused));
-  mix(id.value() * 31 + refused.size());
-  if (!refused.empty()) {
-    ++counts_.refused_disks;
-    if (!replicas_[id].damaged || refused.starts_with("VIOLATION"))
-      return wrong(fmt::format("node {} can't start: {}", id, refused));
-    // The operator puts a new disk in; the cluster must be told that it is another member now.
-    replace_disk(one);
-    ++counts_.wipes;
-    scheduler_.after(chance_faults_.below(500 * kMs), [this, id] { start_node(id); });
-    return;
-  }
+  if (!calm_ && chance_faults_.below(kMillion) < faults_.recovery_crash_ppm)
+    one.disk().fail_power_in_open(chance_faults_.below(6));
+  const Status started = one.start(options);
+  say(fmt::format("node {} starts: {}", id, started ? "ok" : started.error().message));
+  mix(id.value() * 31 + (started ? 0 : started.error().message.size()));
+  if (!started) return take_refusal(one, started.error());
   // Of a new disk nobody expects the promises of the one before.
   invariants_.forget(id, one.node().log().hard_state());
   one.run();
+}
+
+void World::start_later(NodeId id) {
+  const uint64_t us = 1 + chance_faults_.below(2 * faults_.restart_ms * kMs);
+  scheduler_.after(us, [this, id] { start_node(id); });
+}
+
+void World::take_refusal(SimNode& one, const Error& error) {
+  // No space, or the power has failed once more: another time.
+  if (error.code == Errc::kIo && !calm_) return start_later(one.id());
+  ++counts_.refused;
+  if (error.code != Errc::kCorrupt || !replicas_[one.id()].damaged)
+    return wrong(fmt::format("node {} can't start: {}", one.id(), error.message));
+  // The operator puts a new disk in; the cluster must be told that it is another member now.
+  replace_disk(one);
+  ++counts_.wiped;
+  scheduler_.after(chance_faults_.below(500 * kMs), [this, id = one.id()] { start_node(id); });
 }
 
 void World::crash_node(NodeId id, bool restart) {
@@ -136,9 +148,7 @@ void World::crash_node(NodeId id, bool restart) {
     scheduler_.after(chance_network_.below(20 * kMs),
                      [this, id, to = other->id()] { node(to).peer_lost(id); });
   }
-  if (!restart) return;
-  const uint64_t us = 1 + chance_faults_.below(2 * faults_.restart_ms * kMs);
-  scheduler_.after(us, [this, id] { start_node(id); });
+  if (restart) start_later(id);
 }
 
 // ---- network ----------------------------------------------------------------------------------
@@ -211,8 +221,9 @@ void World::calm_down() {
   cut_.clear();
   say("calm");
   for (const auto& one : nodes_) {
-    one->disk().faults = {};
+    one->disk().heal();
     one->set_paused(false);
+    if (replicas_[one->id()].damaged) crash_node(one->id(), false);  // high time that it is seen
     if (!one->running()) start_node(one->id());
   }
   const uint64_t end = scheduler_.now_us() + kCalmUs;

@@ -29,9 +29,12 @@ void World::check_promise(SimNode& one, const raft::Message& message) {
   if (std::holds_alternative<raft::TimeoutNow>(message.body))
     replicas_[message.to].told_term = message.term + 1;
   if (const auto* reply = std::get_if<raft::AppendReply>(&message.body)) {
-    if (!reply->rejected && reply->index.value() > one.disk().durable().size())
-      wrong(fmt::format("node {} acknowledged {} entries, and its disk holds {}", one.id(),
-                        reply->index, one.disk().durable().size()));
+    const std::vector<DurableEntry>& durable = one.disk().durable();
+    const Index index = reply->index;
+    if (reply->rejected || index == Index()) return;
+    if (index.value() > durable.size() ||
+        durable[index.value() - 1].meta != one.node().core().meta_at(index))
+      wrong(fmt::format("node {} acknowledged entry {} before its disk held it", one.id(), index));
   }
 }
 
@@ -53,8 +56,10 @@ void World::probe(SimNode& one) { prober_->probe(one); }
 void World::check_isolation() {
   const uint64_t now = scheduler_.now_us();
   // Both ways, and an answer that waits for its node's disk.
-  const uint64_t patience =
-      3 * faults_.slow_us_max + 500 * kMs + (faults_.stall_ppm == 0 ? 0 : faults_.stall_us_max);
+  const DiskFaults& disk = faults_.disk;
+  const uint64_t patience = 3 * faults_.slow_us_max + 500 * kMs +
+                            (disk.stall_ppm == 0 ? 0 : disk.stall_us_max) + disk.segment_us_max +
+                            (faults_.hang_ms == 0 ? 0 : 2 * faults_.hang_length_ms * kMs);
   for (const auto& one : nodes_) {
     Replica& replica = replicas_[one->id()];
     for (const auto& its : nodes_) {

@@ -13,6 +13,9 @@ void World::plan_faults() {
   plan(faults_.flush_ms, &World::flush_one);
   plan(faults_.rot_ms, &World::rot_one);
   plan(faults_.wipe_ms, &World::wipe_one);
+  plan(faults_.misplace_ms, &World::misplace_one);
+  plan(faults_.hang_ms, &World::hang_one);
+  plan(faults_.full_ms, &World::fill_one);
   plan(faults_.change_ms, &World::change_membership);
 }
 
@@ -108,21 +111,43 @@ bool World::has_intact_majority(const pb::ConfigurationEntry& members) {
   });
 }
 
-// It finds out when it reads it, and then its disk is replaced.
-void World::rot_one() {
-  if (faults_.change_ms == 0 && counts_.rot > 0) return;  // nobody would take a new disk in
+// The node finds out when it reads it, now or later, and then its disk is replaced.
+void World::damage_one(bool (SimDisk::*damage)(), uint64_t Counts::* count, std::string_view what) {
+  // Nobody would take a second new disk in.
+  if (faults_.change_ms == 0 && counts_.rotten + counts_.misplaced > 0) return;
   SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
-  if (!may_damage(one) || !one.disk().rot()) return;
-  ++counts_.rot;
-  say(fmt::format("the disk of node {} rots", one.id()));
+  if (!may_damage(one) || !(one.disk().*damage)()) return;
+  ++(counts_.*count);
+  say(fmt::format("the disk of node {} {}", one.id(), what));
   replicas_[one.id()].damaged = true;
-  crash_node(one.id(), true);
+  if (chance_faults_.below(2) == 0) crash_node(one.id(), true);
+}
+
+void World::rot_one() { damage_one(&SimDisk::rot, &Counts::rotten, "rots"); }
+
+void World::misplace_one() {
+  damage_one(&SimDisk::misplace, &Counts::misplaced, "writes to a wrong place");
+}
+
+void World::hang_one() {
+  SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
+  ++counts_.hangs;
+  say(fmt::format("the disk of node {} hangs", one.id()));
+  one.disk().hang(chance_faults_.below(2 * faults_.hang_length_ms * kMs));
+}
+
+void World::fill_one() {
+  SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
+  ++counts_.full;
+  say(fmt::format("the disk of node {} is full", one.id()));
+  one.disk().fill(chance_faults_.below(2 * faults_.full_length_ms * kMs),
+                  chance_faults_.below(3) == 0);
 }
 
 void World::wipe_one() {
   SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
   if (!one.running() || !may_damage(one)) return;
-  ++counts_.wipes;
+  ++counts_.wiped;
   say(fmt::format("the disk of node {} is lost", one.id()));
   crash_node(one.id(), true);
   replace_disk(one);

@@ -31,13 +31,11 @@ class LogOnSimDisk {
 
   Status open() {
     ++life_;
-    auto log = storage::open_segment_log({.directory = disk_.directory()}, disk_.parts([this] {
+    BALLAST_TRY(log_, disk_.open([this] {
       scheduler_.after(0, [this, life = life_] {
         if (life == life_) log_->poll();
       });
     }));
-    if (!log) return std::unexpected(log.error());
-    log_ = *std::move(log);
     return {};
   }
 

@@ -334,8 +334,9 @@ bool SimDisk::misplace() {
 
 std::string SimDisk::recovered(const storage::LogStore& log) {
   const HardState state = log.hard_state();
-  if (state.term < hard_state_.term || (state.term == hard_state_.term && state != hard_state_))
-    return fmt::format("the vote {} of term {} became {} of term {}", hard_state_.vote,
+  const bool forgot = state.term == hard_state_.term && hard_state_.vote && state != hard_state_;
+  if (state.term < hard_state_.term || forgot)
+    return fmt::format("the vote for {} in term {} became one for {} in term {}", hard_state_.vote,
                        hard_state_.term, state.vote, state.term);
   hard_state_ = state;
   const std::vector<EntryMeta> found = log.entries();

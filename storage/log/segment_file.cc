@@ -22,6 +22,21 @@ constexpr std::chrono::milliseconds kLockPatience{5000};
 constexpr std::chrono::milliseconds kPause{1};
 constexpr std::chrono::seconds kRetry{1};
 
+Status create_zeros(const std::string& path, uint64_t bytes, const std::function<bool()>& pace) {
+  BALLAST_TRY(const UniqueFd file, open_direct(path, O_RDWR | O_CREAT | O_TRUNC));
+  // Only for larger extents; a file system without it allocates as it goes.
+  (void)::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes));
+  MutableBytes zeros(kZeroBytes);
+  std::memset(zeros.data(), 0, zeros.size());
+  for (uint64_t at = 0; at < bytes; at += kZeroBytes) {
+    if (!pace()) return fail(Errc::kUnavailable, "the log closes");
+    const size_t part = std::min<uint64_t>(kZeroBytes, bytes - at);
+    BALLAST_TRY_STATUS(write_fully(file, zeros.span().first(part), at));
+  }
+  if (::fsync(file.get()) != 0) return os_failure("flush", path);
+  return {};
+}
+
 }  // namespace
 
 std::string segment_name(uint64_t sequence) { return fmt::format("{:020}{}", sequence, kSuffix); }
@@ -65,31 +80,13 @@ Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequenc
                                   const std::function<bool()>& pace) {
   const std::string name = segment_name(sequence);
   const std::string temporary = name + ".tmp";
-  {
-    BALLAST_TRY(const UniqueFd file,
-                open_direct(directory + "/" + temporary, O_RDWR | O_CREAT | O_TRUNC));
-    // Only for larger extents; a file system without it allocates as it goes.
-    (void)::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes));
-    MutableBytes zeros(kZeroBytes);
-    std::memset(zeros.data(), 0, zeros.size());
-    for (uint64_t at = 0; at < bytes; at += kZeroBytes) {
-      if (!pace()) {
-        (void)remove_file(file.path());
-        return fail(Errc::kUnavailable, "the log closes");
-      }
-      const size_t part = std::min<uint64_t>(kZeroBytes, bytes - at);
-      BALLAST_TRY_STATUS(write_fully(file, zeros.span().first(part), at));
-    }
-    if (::fsync(file.get()) != 0) return os_failure("flush", file.path());
+  if (Status made = create_zeros(directory + "/" + temporary, bytes, pace); !made) {
+    // Where there was no space for it, others need what it took.
+    (void)remove_file(directory + "/" + temporary);
+    return std::unexpected(std::move(made).error());
   }
   BALLAST_TRY_STATUS(rename_durably(directory, temporary, name));
   return open_segment(directory, sequence);
-}
-
-void InlineSupply::prepare(uint64_t sequence) {
-  Result<SegmentPtr> made = make_(sequence);
-  if (!made) stop_process(made.error());
-  ready_ = *std::move(made);
 }
 
 SegmentPreparer::SegmentPreparer(std::string directory, uint64_t segment_bytes,
@@ -149,7 +146,9 @@ void SegmentPreparer::run(const std::stop_token& stop) {
     }
     // Nothing of the log lies in the file that failed, so another try is safe while the present
     // segment has room: perhaps somebody frees the disk in time.
-    if (urgent_) stop_process(made.error());
+    if (urgent_)
+      stop_process(
+          fail_within(made.error(), "the log can't go on without its next segment").error());
     changed_.wait_for(lock, stop, kRetry, [this] { return urgent_; });
   }
 }

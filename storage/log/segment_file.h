@@ -11,7 +11,6 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <utility>
 
 #include "proto/base/bytes.h"
 #include "proto/base/result.h"
@@ -47,7 +46,8 @@ Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence)
 Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequence, uint64_t bytes,
                                   const std::function<bool()>& pace);
 
-// Where a log gets its next segment from.
+// Where a log gets its next segment from. When take() has something to give, the supply sees to it
+// that the log's poll() is called.
 class SegmentSupply {
  public:
   virtual ~SegmentSupply() = default;
@@ -60,19 +60,6 @@ class SegmentSupply {
 };
 
 using SegmentMaker = std::function<Result<SegmentPtr>(uint64_t sequence)>;
-
-// Makes each segment when it is asked for: for simulators.
-class InlineSupply final : public SegmentSupply {
- public:
-  explicit InlineSupply(SegmentMaker make) : make_(std::move(make)) {}
-  void prepare(uint64_t sequence) override;
-  SegmentPtr take() override { return std::exchange(ready_, nullptr); }
-  void hurry() override {}
-
- private:
-  SegmentMaker make_;
-  SegmentPtr ready_;
-};
 
 // Makes the next segment on a thread of its own.
 class SegmentPreparer final : public SegmentSupply {

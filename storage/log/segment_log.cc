@@ -60,10 +60,9 @@ class SegmentLog final : public LogStore {
         next_serial_(recovered.chain.next_serial),
         durable_serial_(recovered.chain.next_serial),
         slot_(kHardStateSlotBytes),
-        queue_(std::move(parts.queue)) {
-    if (parts.make_segment) {
-      supply_ = std::make_unique<InlineSupply>(std::move(parts.make_segment));
-    } else {
+        queue_(std::move(parts.queue)),
+        supply_(std::move(parts.supply)) {
+    if (!supply_) {
       supply_ = std::make_unique<SegmentPreparer>(options_.directory, options_.segment_bytes,
                                                   [this] { queue_->wake(); });
     }

@@ -20,9 +20,10 @@ struct LogOptions {
 // what reaches the files, and when, is the queue's affair.
 struct LogParts {
   std::unique_ptr<IoQueue> queue;  // null: io_uring
-  // Null: a thread writes segments of zeros ahead of need. Else the maker sees to their size: each
-  // must hold the largest record.
+  // Makes the first segment of a new log, and the supply those that follow; they see to the size:
+  // each must hold the largest record. Null, both: a thread writes zeros ahead of need.
   SegmentMaker make_segment;
+  std::unique_ptr<SegmentSupply> supply;
 };
 
 // Opens the log of the directory, or makes an empty one. A torn tail (a write that the crash cut

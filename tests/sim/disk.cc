@@ -12,13 +12,13 @@
 #include "storage/io/files.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"
+#include "tests/sim/file_journal.h"
 
 namespace ballast::sim {
 namespace {
 
 constexpr size_t kSector = 4096;
-constexpr uint64_t kSegmentBytes = 6ull << 20;  // holds the largest record, and fills up soon
-constexpr uint64_t kMillion = 1'000'000;
+constexpr uint64_t kRetryUs = 1'000 * kMs;  // as SegmentPreparer
 
 }  // namespace
 
@@ -66,6 +66,28 @@ class SimDisk::Queue final : public storage::IoQueue {
   const uint64_t life_;
 };
 
+// Where the log gets its segments: as the queue, for one life.
+class SimDisk::Supply final : public storage::SegmentSupply {
+ public:
+  explicit Supply(SimDisk& disk) : disk_(disk), life_(disk.life_) {}
+
+  void prepare(uint64_t sequence) override {
+    if (alive()) disk_.prepare_segment(sequence);
+  }
+  storage::SegmentPtr take() override {
+    return alive() ? std::exchange(disk_.made_, nullptr) : nullptr;
+  }
+  void hurry() override {
+    if (alive()) disk_.hurry_segment();
+  }
+
+ private:
+  bool alive() const { return disk_.life_ == life_; }
+
+  SimDisk& disk_;
+  const uint64_t life_;
+};
+
 SimDisk::SimDisk(std::string directory, Scheduler& scheduler, raft::Prng chance)
     : directory_(std::move(directory)), scheduler_(scheduler), chance_(chance) {
   std::filesystem::create_directories(directory_);
@@ -76,30 +98,112 @@ SimDisk::~SimDisk() {
   std::filesystem::remove_all(directory_, ignored);
 }
 
-storage::LogParts SimDisk::parts(std::function<void()> on_ready) {
-  on_ready_ = std::move(on_ready);
+storage::LogParts SimDisk::parts() {
+  end_life();
   storage::LogParts parts;
   parts.queue = std::make_unique<Queue>(*this);
-  parts.make_segment = [this](uint64_t sequence) -> Result<storage::SegmentPtr> {
-    const std::string path = directory_ + "/" + storage::segment_name(sequence);
-    BALLAST_TRY(const UniqueFd file, storage::open_file(path, O_RDWR | O_CREAT));
-    if (::ftruncate(file.get(), kSegmentBytes) != 0) return os_failure("make", path);
-    return storage::open_segment(directory_, sequence);
-  };
+  parts.supply = std::make_unique<Supply>(*this);
+  parts.make_segment = [this](uint64_t sequence) { return make_segment(sequence); };
   return parts;
 }
 
+Result<std::unique_ptr<storage::LogStore>> SimDisk::open(std::function<void()> on_ready) {
+  on_ready_ = std::move(on_ready);
+  if (full() && copies_on_write_) return os_failure("write", directory_, ENOSPC);
+  const auto steps = std::exchange(power_steps_, std::nullopt);
+  if (!steps) return storage::open_segment_log({.directory = directory_}, parts());
+  FileJournal journal(*steps);
+  auto log = storage::open_segment_log({.directory = directory_}, parts());
+  if (!journal.power_failed()) return log;
+  BALLAST_CHECK(!log, "recovery goes on although it could not write");
+  journal.crash(chance_);
+  ++counts_.torn_recoveries;
+  return log;
+}
+
+void SimDisk::fill(uint64_t us, bool copies_on_write) {
+  full_until_us_ = scheduler_.now_us() + us;
+  copies_on_write_ = copies_on_write;
+}
+
+bool SimDisk::read_fails() {
+  const bool fails = faults.read_error_ppm != 0 && hits(faults.read_error_ppm);
+  counts_.read_errors += fails ? 1 : 0;
+  return fails;
+}
+
+void SimDisk::heal() {
+  faults = {.segment_bytes = faults.segment_bytes};
+  full_until_us_ = 0;
+  hangs_until_us_ = 0;
+  power_steps_.reset();
+}
+
+// ---- segments -----------------------------------------------------------------------------------
+
+Result<storage::SegmentPtr> SimDisk::make_segment(uint64_t sequence) const {
+  const std::string path = directory_ + "/" + storage::segment_name(sequence);
+  if (full()) return os_failure("make", path, ENOSPC);
+  BALLAST_TRY(const UniqueFd file, storage::open_file(path, O_RDWR | O_CREAT));
+  if (::ftruncate(file.get(), static_cast<off_t>(faults.segment_bytes)) != 0)
+    return os_failure("make", path);
+  return storage::open_segment(directory_, sequence);
+}
+
+void SimDisk::prepare_segment(uint64_t sequence) {
+  BALLAST_CHECK(making_ == 0 && !made_);
+  making_ = sequence;
+  urgent_ = false;
+  const uint64_t us = faults.segment_us_max == 0 ? 0 : 1 + chance_.below(faults.segment_us_max);
+  if (us == 0) return finish_segment();
+  scheduler_.after(us, [this, life = life_] {
+    if (life == life_) finish_segment();
+  });
+}
+
+// The segment is there, or there was no space for it: then once more after a while, if there is no
+// hurry.
+void SimDisk::finish_segment() {
+  auto made = make_segment(making_);
+  if (made) {
+    making_ = 0;
+    retrying_ = false;
+    made_ = *std::move(made);
+    if (urgent_) on_ready_();
+    return;
+  }
+  if (urgent_) {
+    ++counts_.write_errors;
+    return on_error();
+  }
+  retrying_ = true;
+  scheduler_.after(kRetryUs, [this, life = life_] {
+    if (life == life_ && retrying_) finish_segment();
+  });
+}
+
+void SimDisk::hurry_segment() {
+  if (std::exchange(urgent_, true)) return;
+  ++counts_.late_segments;
+  if (std::exchange(retrying_, false)) finish_segment();
+}
+
+// ---- writes -------------------------------------------------------------------------------------
+
 void SimDisk::start(Write write) {
-  const auto hits = [this](uint64_t ppm) { return chance_.below(kMillion) < ppm; };
   uint64_t us = faults.write_us_min + chance_.below(faults.write_us_max - faults.write_us_min + 1);
   if (hits(faults.stall_ppm)) us += chance_.below(faults.stall_us_max + 1);
-  const bool fails = hits(faults.error_ppm);
+  us = std::max(us, hangs_until_us_ - std::min(hangs_until_us_, scheduler_.now_us()));
+  const bool fails = hits(faults.error_ppm) || (full() && copies_on_write_);
   in_flight_.emplace(++started_, std::move(write));
   if (on_write) on_write(us);
   scheduler_.after(us, [this, number = started_, fails] {
     const auto at = in_flight_.find(number);
     if (at == in_flight_.end()) return;  // the node crashed, or waited for it, meanwhile
-    if (fails) return on_error();
+    if (fails) {
+      ++counts_.write_errors;
+      return on_error();
+    }
     land(at->second);
     completed_.emplace_back(std::move(at->second.done), Status());
     in_flight_.erase(at);
@@ -161,9 +265,19 @@ void SimDisk::note(const Write& write) {
   }
 }
 
-void SimDisk::crash() {
+// What the log of this life still says goes nowhere.
+void SimDisk::end_life() {
   ++life_;
-  completed_.clear();  // they have landed; nobody heard of it
+  completed_.clear();
+  making_ = 0;
+  retrying_ = false;
+  made_ = nullptr;
+}
+
+void SimDisk::crash() {
+  // A segment may have got its name already, or not yet.
+  if (making_ != 0 && chance_.below(2) == 0) (void)make_segment(making_);
+  end_life();  // what has completed has landed; nobody heard of it
   for (const auto& [number, write] : std::exchange(in_flight_, {})) {
     // All, none, or any of the sectors.
     const uint64_t share = chance_.below(5);
@@ -176,9 +290,9 @@ void SimDisk::crash() {
 }
 
 void SimDisk::wipe() {
-  ++life_;
+  end_life();
   in_flight_.clear();
-  completed_.clear();
+  full_until_us_ = 0;
   durable_.clear();
   places_.clear();
   hard_state_ = {};
@@ -219,7 +333,12 @@ bool SimDisk::misplace() {
 }
 
 std::string SimDisk::recovered(const storage::LogStore& log) {
-  hard_state_ = log.hard_state();
+  const HardState state = log.hard_state();
+  const bool forgot = state.term == hard_state_.term && hard_state_.vote && state != hard_state_;
+  if (state.term < hard_state_.term || forgot)
+    return fmt::format("the vote for {} in term {} became one for {} in term {}", hard_state_.vote,
+                       hard_state_.term, state.vote, state.term);
+  hard_state_ = state;
   const std::vector<EntryMeta> found = log.entries();
   for (size_t i = 0; i < durable_.size(); ++i) {
     if (i >= found.size() || found[i] != durable_[i].meta) {

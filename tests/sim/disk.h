@@ -1,28 +1,23 @@
 // The disk of a simulated node: the log's writes are in flight for as long as the simulation says,
 // land in files (of a directory that nobody else uses) when they complete, and are torn by a crash.
-// What has landed may rot. A write that fails stops its node, as in reality.
+// What has landed may rot. A write that fails stops its node, as in reality. Segments are made as
+// SegmentPreparer makes them: ahead of need, in their own time, and once more if the disk was full.
 #pragma once
 
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "server/raft/prng.h"
 #include "storage/log/segment_log.h"
+#include "tests/sim/counts.h"
+#include "tests/sim/faults.h"
 #include "tests/sim/scheduler.h"
 
 namespace ballast::sim {
-
-// In parts of a million where it is a probability.
-struct DiskFaults {
-  uint64_t write_us_min = 20;
-  uint64_t write_us_max = 400;
-  uint64_t stall_ppm = 0;  // of a write: takes up to stall_us_max
-  uint64_t stall_us_max = 0;
-  uint64_t error_ppm = 0;  // of a write: fails
-};
 
 // What is durable at one index of a log: the oracle's view, parsed from the bytes that landed.
 struct DurableEntry {
@@ -40,18 +35,32 @@ class SimDisk {
   SimDisk& operator=(const SimDisk&) = delete;
 
   DiskFaults faults;
-  // A write has failed: the node must stop. Called from within an event.
+  // A write has failed, or the making of a segment that an append waits for: the node must stop.
+  // Called from within an event.
   std::function<void()> on_error;
   // A write has begun and will take so long. Null: nobody listens.
   std::function<void(uint64_t us)> on_write;
 
   const std::string& directory() const { return directory_; }
-  // The parts of a log over this disk. `on_ready` is called when completions wait. They become
-  // useless with the next crash.
-  storage::LogParts parts(std::function<void()> on_ready);
+  const Counts& counts() const { return counts_; }
+  // Opens the log over this disk; it becomes useless with the next crash. `on_ready` is called when
+  // completions wait. Errors: as open_segment_log(), and kIo if the disk is full or power fails.
+  Result<std::unique_ptr<storage::LogStore>> open(std::function<void()> on_ready);
+  // Power fails in the next open(), after so many steps of what recovery writes (FileJournal): of
+  // what is not flushed by then, any sectors may have landed. Nothing happens if it takes fewer.
+  void fail_power_in_open(uint64_t steps) { power_steps_ = steps; }
 
   // The process is gone: of each write in flight any of its sectors may have landed.
   void crash();
+  // For so long there is no space. No segment can be made; and where the file system copies on
+  // write, nothing can be written, not even into segments that are there.
+  void fill(uint64_t us, bool copies_on_write);
+  // No write that begins within so long ends before that time is over.
+  void hang(uint64_t us) { hangs_until_us_ = scheduler_.now_us() + us; }
+  // Draws whether a read of entries fails.
+  bool read_fails();
+  // From now on nothing goes wrong.
+  void heal();
   // A new disk: empty.
   void wipe();
   // Flips a bit in a record that has landed, and that the disk knows to have landed: of the very
@@ -72,6 +81,7 @@ class SimDisk {
 
  private:
   class Queue;
+  class Supply;
   struct Write {
     std::string path;
     uint64_t offset = 0;
@@ -86,7 +96,15 @@ class SimDisk {
     uint64_t bytes;
   };
 
+  storage::LogParts parts();
+  bool full() const { return scheduler_.now_us() < full_until_us_; }
+  bool hits(uint64_t ppm) { return chance_.below(kMillion) < ppm; }
+  void prepare_segment(uint64_t sequence);
+  void finish_segment();
+  void hurry_segment();
+  Result<storage::SegmentPtr> make_segment(uint64_t sequence) const;
   void start(Write write);
+  void end_life();
   void land(const Write& write);
   void note(const Write& write);
   void put(const std::string& path, uint64_t offset, std::span<const std::byte> bytes) const;
@@ -100,10 +118,19 @@ class SimDisk {
   uint64_t started_ = 0;
   std::map<uint64_t, Write> in_flight_;  // by the order in which they were started
   uint64_t life_ = 0;
+  uint64_t making_ = 0;  // the segment that is being made; 0: none
+  bool urgent_ = false;  // an append waits for it
+  bool retrying_ = false;
+  storage::SegmentPtr made_;
+  uint64_t full_until_us_ = 0;
+  bool copies_on_write_ = false;
+  uint64_t hangs_until_us_ = 0;
+  std::optional<uint64_t> power_steps_;
   std::function<void()> on_ready_;
   std::vector<std::pair<storage::IoQueue::Completion, Status>> completed_;
   std::vector<DurableEntry> durable_;
   HardState hard_state_;
+  Counts counts_;
   uint64_t known_serial_ = 0;  // records before it are known to have landed, by what lies behind
   std::vector<Place> places_;  // of records that landed, in order
 };

@@ -8,6 +8,21 @@
 
 namespace ballast::sim {
 
+// Probabilities are in parts of a million.
+inline constexpr uint64_t kMillion = 1'000'000;
+
+// Of one disk, at each thing that it does.
+struct DiskFaults {
+  uint64_t segment_bytes = 6ull << 20;  // must hold the largest record; how soon one is full
+  uint64_t write_us_min = 20;
+  uint64_t write_us_max = 400;
+  uint64_t stall_ppm = 0;  // of log writes: take up to stall_us_max more
+  uint64_t stall_us_max = 0;
+  uint64_t error_ppm = 0;       // of log writes: fail, and the node stops
+  uint64_t read_error_ppm = 0;  // of reads of entries: fail, and the node stops
+  uint64_t segment_us_max = 0;  // how long the making of a segment may take
+};
+
 // Mean times between events are in milliseconds of simulated time; 0: never.
 struct Faults {
   uint64_t nodes = 3;   // founding members
@@ -37,12 +52,15 @@ struct Faults {
   uint64_t flush_ms = 500;   // between flushes of a node's rows
 
   // Disks
-  uint64_t write_us_max = 400;
-  uint64_t stall_ppm = 0;  // of log writes
-  uint64_t stall_us_max = 0;
-  uint64_t error_ppm = 0;  // of log writes: the node stops
-  uint64_t rot_ms = 0;     // between flipped bits in what was written; the disk is then replaced
-  uint64_t wipe_ms = 0;    // between disks that are replaced by empty ones
+  DiskFaults disk;
+  uint64_t rot_ms = 0;       // between flipped bits in what was written; the disk is then replaced
+  uint64_t misplace_ms = 0;  // between writes that hit another record's place; the same
+  uint64_t wipe_ms = 0;      // between disks that are replaced by empty ones
+  uint64_t hang_ms = 0;      // between disks that don't answer for a while
+  uint64_t hang_length_ms = 2'000;
+  uint64_t full_ms = 0;  // between disks without space
+  uint64_t full_length_ms = 2'000;
+  uint64_t recovery_crash_ppm = 0;  // of starts: power fails in recovery
 
   // Membership
   uint64_t change_ms = 0;  // between changes of the configuration

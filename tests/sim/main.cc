@@ -48,22 +48,18 @@ Outcome run_seed(const Arguments& arguments, uint64_t seed) {
   return outcome;
 }
 
-// False if something was wrong.
-bool check_seed(const Arguments& arguments, uint64_t seed) {
+// False if something was wrong. Adds what happened to `total`.
+bool check_seed(const Arguments& arguments, uint64_t seed, Counts& total) {
   Outcome outcome = run_seed(arguments, seed);
   if (outcome.wrong.empty() && !arguments.once) {
     const Outcome again = run_seed(arguments, seed);
     if (again.hash != outcome.hash)
       outcome.wrong.push_back("the second run of the same seed was another one");
   }
-  const Counts& c = outcome.counts;
-  if (arguments.count == 1) {
-    std::printf(
-        "seed %lu: hash %016lx, %lu frames (%lu lost), %lu crashes, %lu pauses, %lu partitions, "
-        "%lu rotten, %lu wiped, %lu changes, %lu writes, %lu acks, %lu reads, %lu entries\n",
-        seed, outcome.hash, c.frames, c.lost, c.crashes, c.pauses, c.partitions, c.rot, c.wipes,
-        c.changes, c.writes, c.acks, c.reads, c.entries);
-  }
+  total += outcome.counts;
+  if (arguments.count == 1)
+    std::printf("seed %lu: hash %016lx, %s\n", seed, outcome.hash,
+                outcome.counts.to_string().c_str());
   for (const std::string& what : outcome.wrong) std::printf("seed %lu: %s\n", seed, what.c_str());
   if (!outcome.wrong.empty())
     std::printf("again: ballast_sim --profile %s --seed %lu --verbose\n", arguments.profile.c_str(),
@@ -98,13 +94,15 @@ int run(int argc, char** argv) {
   ::mallopt(M_TRIM_THRESHOLD, 256 << 20);
   const auto begin = std::chrono::steady_clock::now();
   uint64_t failed = 0;
+  Counts total;
   for (uint64_t i = 0; i < arguments.count; ++i) {
     if (arguments.progress) std::fprintf(stderr, "seed %lu\n", arguments.seed + i);
-    if (check_seed(arguments, arguments.seed + i)) continue;
+    if (check_seed(arguments, arguments.seed + i, total)) continue;
     ++failed;
     if (arguments.first) break;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  if (arguments.count > 1) std::printf("%s\n", total.to_string().c_str());
   std::printf("%lu seeds of %s, %lu failed, %.1f s, %.0f seeds a minute\n", arguments.count,
               arguments.profile.c_str(), failed, took.count(),
               60 * static_cast<double>(arguments.count) / took.count());

@@ -6,7 +6,7 @@
 #include "proto/base/crc32c.h"
 #include "proto/peer.pb.h"
 #include "server/transport/codec.h"
-#include "storage/log/segment_log.h"
+#include "tests/sim/faulty_log.h"
 
 namespace ballast::sim {
 namespace {
@@ -45,34 +45,35 @@ Clock::time_point SimNode::clock() const {
   return Clock::time_point(std::chrono::hours(1) + std::chrono::microseconds(own_us));
 }
 
-std::string SimNode::start(const server::NodeOptions& given) {
+Status SimNode::start(const server::NodeOptions& given) {
   const InItsTime time(*this);
   ending_ = false;
-  auto log = storage::open_segment_log({.directory = disk_.directory()}, disk_.parts([this] {
+  BALLAST_TRY(auto log, disk_.open([this] {
     log_ready_ = true;
     // The completion may come while the node runs: it is seen when that is done.
     scheduler_.after(0, [this, life = life_] {
       if (life == life_) run();
     });
   }));
-  if (!log) return log.error().message;
-  if (std::string lost = disk_.recovered(**log); !lost.empty()) {
+  if (const std::string lost = disk_.recovered(*log); !lost.empty()) {
     disk_.crash();
-    return "VIOLATION " + lost;
+    return fail(Errc::kInternal, "{}", lost);
   }
-  auto state = storage::StateMachine::over(rows_.open(), (*log)->payloads());
+  auto state = storage::StateMachine::over(rows_.open(), log->payloads());
   BALLAST_CHECK(state.has_value());
-  if ((*state)->applied().index > (*log)->last()) {
+  if ((*state)->applied().index > log->last()) {
     disk_.crash();
-    return "VIOLATION applied beyond the log's end";
+    return fail(Errc::kInternal, "applied beyond the log's end");
   }
+  // What it reads while it is made, recovery has just read.
+  log = with_read_errors(std::move(log), [this] { return running() && disk_.read_fails(); });
   server::NodeOptions options = given;
   options.raft.id = id_;
   options.disk = disk_uuid();
   options.on_fatal = [this](const Error& error) { hooks_.on_fatal(error.message); };
   io_ = std::make_unique<asio::io_context>(1);
   node_ = std::make_unique<server::Node>(io_->get_executor(), io_->get_executor(), options,
-                                         *std::move(log), *std::move(state));
+                                         std::move(log), *std::move(state));
   node_->start(*this);
   return {};
 }

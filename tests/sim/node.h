@@ -41,8 +41,9 @@ class SimNode final : public server::PeerSender {
   SimNode(NodeId id, std::string directory, Scheduler& scheduler, raft::Prng chance, Hooks hooks);
   ~SimNode() override;
 
-  // Starts with what the disk holds. Returns why that is refused, or nothing.
-  std::string start(const server::NodeOptions& options);
+  // Starts with what the disk holds. Errors: those of SimDisk::open(), and kInternal if the disk
+  // has lost what it had.
+  Status start(const server::NodeOptions& options);
   // The process dies, now.
   void crash();
   // The process stops for a while: no event reaches it, its clock goes on.

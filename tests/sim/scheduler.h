@@ -9,6 +9,8 @@
 
 namespace ballast::sim {
 
+inline constexpr uint64_t kMs = 1'000;  // time is in microseconds
+
 class Scheduler {
  public:
   using Event = std::move_only_function<void()>;

@@ -14,18 +14,13 @@
 
 #include "server/raft/invariants.h"
 #include "tests/sim/client.h"
+#include "tests/sim/counts.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/history.h"
 #include "tests/sim/node.h"
 #include "tests/sim/scheduler.h"
 
 namespace ballast::sim {
-
-// What a run did, to see that the faults really happened.
-struct Counts {
-  uint64_t frames = 0, lost = 0, crashes = 0, refused_disks = 0, pauses = 0, partitions = 0;
-  uint64_t rot = 0, wipes = 0, changes = 0, acks = 0, reads = 0, writes = 0, entries = 0;
-};
 
 class World {
  public:
@@ -36,7 +31,7 @@ class World {
   // Returns what went wrong, nothing if all was well.
   std::vector<std::string> run();
   uint64_t hash() const { return hash_; }
-  const Counts& counts() const { return counts_; }
+  Counts counts() const;
 
   // ---- for the clients ----
   Scheduler& scheduler() { return scheduler_; }
@@ -61,10 +56,12 @@ class World {
     std::map<NodeId, uint64_t> asked_us;  // when a message could last pass to each of the others
     std::map<NodeId, uint64_t> heard_us;  // and from them
     bool doomed = false;                  // crashes in the middle of its next log write
-    bool damaged = false;                 // its disk rots: it must not go on with it
+    bool damaged = false;                 // its disk holds what was not written there
   };
 
   void start_node(NodeId id);
+  void start_later(NodeId id);
+  void take_refusal(SimNode& one, const Error& error);
   void crash_node(NodeId id, bool restart);
   void transmit(Frame frame);
   void deliver_later(const Frame& frame);
@@ -78,6 +75,7 @@ class World {
   void watch_leadership(SimNode& node);
 
   // Faults: each plans its next occurrence.
+  void plan_faults();
   void plan(uint64_t mean_ms, void (World::*happen)());
   void crash_one();
   void pause_one();
@@ -85,7 +83,11 @@ class World {
   void transfer();
   void flush_one();
   void rot_one();
+  void misplace_one();
+  void damage_one(bool (SimDisk::*damage)(), uint64_t Counts::* count, std::string_view what);
   void wipe_one();
+  void hang_one();
+  void fill_one();
   void replace_disk(SimNode& one);
   void change_membership();
   bool may_damage(const SimNode& one);

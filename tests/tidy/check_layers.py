@@ -27,7 +27,7 @@ MAY_INCLUDE = {
 # Third-party and standard headers that belong to some rooms alone.
 ONLY_IN = {
     r"rocksdb/": ["storage", "tests"],
-    r"liburing": ["storage"],
+    r"liburing": ["storage", "tests"],
     r"boost/asio": ["proto/net"],
     r"spdlog/": ["server", "tests"],
     r"zstd": ["bench"],

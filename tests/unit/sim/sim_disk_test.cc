@@ -1,7 +1,10 @@
 // The log over the simulated disk: many seeds of appends, crashes and damage. What it acknowledged
 // is there, bit for bit, or the log does not open.
+#include "proto/base/clock.h"
 #include "proto/base/limits.h"
+#include "storage/log/record.h"
 #include "tests/sim/disk.h"
+#include "tests/sim/file_journal.h"
 #include "tests/unit/storage/log_testing.h"
 
 namespace ballast::sim {
@@ -10,7 +13,6 @@ namespace {
 using storage::make_entry;
 using storage::read_all;
 
-constexpr uint64_t kMs = 1'000;
 constexpr uint64_t kSeeds = BALLAST_DISK_SEEDS;
 
 // Of all sizes; a few segments of the simulated disk fill up in the course of a test.
@@ -32,13 +34,11 @@ class LogOnSimDisk {
 
   Status open() {
     ++life_;
-    auto log = storage::open_segment_log({.directory = disk_.directory()}, disk_.parts([this] {
+    BALLAST_TRY(log_, disk_.open([this] {
       scheduler_.after(0, [this, life = life_] {
         if (life == life_) log_->poll();
       });
     }));
-    if (!log) return std::unexpected(log.error());
-    log_ = *std::move(log);
     return {};
   }
 
@@ -184,6 +184,62 @@ TEST(SimDisk, crashes_all_along_one_run_are_survived) {
   }
 }
 
+// Power fails again and again in what recovery zeroes or restores, each time further on.
+TEST(SimDisk, crashes_in_recovery_are_survived) {
+  uint64_t torn = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    LogOnSimDisk bed(seed);
+    for (uint64_t term = 1; term <= 3; ++term) {
+      for (uint64_t steps = 0; steps < 4; ++steps) {
+        bed.disk().fail_power_in_open(steps);
+        const Status opened = bed.open();
+        if (opened) {
+          bed.close();
+          break;
+        }
+        ASSERT_EQ(opened.error().code, Errc::kIo) << opened.error().message;
+        ++torn;
+      }
+      ASSERT_TRUE(bed.open());
+      ASSERT_NO_FATAL_FAILURE(bed.expect_kept_promises());
+      for (int i = 0; i < 10; ++i) {
+        bed.act(term);
+        bed.run(bed.chance().below(kMs));
+      }
+      bed.crash();
+    }
+    ASSERT_TRUE(bed.open());
+    ASSERT_NO_FATAL_FAILURE(bed.expect_kept_promises());
+  }
+  EXPECT_GT(torn, kSeeds * 2);
+}
+
+// Segments of zeros, names and the hard state: whatever a crash leaves of a log that was being made
+// becomes a log.
+TEST(SimDisk, the_making_of_a_log_may_be_interrupted_anywhere) {
+  uint64_t steps = 0;
+  for (bool whole = false; !whole; ++steps) {
+    for (uint64_t seed = 1; seed <= 2; ++seed) {
+      SCOPED_TRACE(fmt::format("{} steps, seed {}", steps, seed));
+      const storage::TemporaryDirectory directory;
+      raft::Prng chance(seed);
+      {
+        FileJournal journal(steps);
+        const auto log = storage::open_segment_log(storage::small_log(directory.path()));
+        whole = !journal.power_failed();
+        ASSERT_EQ(log.has_value(), whole);
+        journal.crash(chance);
+      }
+      const auto log = storage::open_log(storage::small_log(directory.path()));
+      ASSERT_TRUE(log);
+      EXPECT_EQ(log->last(), Index(0));
+      storage::append_and_wait(*log, {entry_of(1, 1)}, HardState{Term(1), NodeId(1)});
+    }
+  }
+  EXPECT_GT(steps, 20u) << "16 writes of zeros, the hard state, names and flushes";
+}
+
 // Rot may hit the zeros behind a header or payload; then nothing is lost, and nothing is said.
 TEST(SimDisk, damage_is_an_error_and_never_a_shorter_log) {
   uint64_t damaged = 0;
@@ -252,6 +308,99 @@ TEST(SimDisk, a_write_that_fails_is_never_acknowledged) {
   EXPECT_EQ(errors, 1);
   EXPECT_EQ(bed.acknowledged(), 0u);
   EXPECT_EQ(bed.log().durable(), Index(0));
+}
+
+// Segments of four entries without payload, and time that the log sees.
+class SmallSegments : public testing::Test {
+ protected:
+  void SetUp() override {
+    bed_.disk().faults.segment_bytes = 5 * storage::kSegmentHeaderBytes;
+    bed_.disk().on_error = [this] { ++errors_; };
+  }
+  void TearDown() override { simulate_time(nullptr); }
+
+  void append(uint64_t index) {
+    bed_.log().append(std::nullopt, {make_entry(index, 1, 0)}, [this] { ++done_; });
+  }
+  void append_four() {
+    for (uint64_t index = 1; index <= 4; ++index) append(index);
+    run(10 * kMs);
+    ASSERT_EQ(done_, 4u);
+  }
+  void run(uint64_t us) {
+    bed_.run(us);
+    time_.now = Clock::time_point(std::chrono::hours(1) + std::chrono::microseconds(bed_.now_us()));
+    simulate_time(&time_);
+  }
+
+  LogOnSimDisk bed_{1};
+  SimulatedTime time_{};
+  uint64_t done_ = 0;
+  int errors_ = 0;
+};
+
+TEST_F(SmallSegments, an_append_waits_for_a_segment_that_is_late) {
+  bed_.disk().faults.segment_us_max = 4'000 * kMs;
+  run(0);
+  ASSERT_TRUE(bed_.open());
+  append_four();
+  append(5);
+  run(100 * kMs);
+  EXPECT_EQ(done_, 4u);
+  EXPECT_EQ(bed_.log().oldest_pending_us(), 100 * kMs) << "a primary hands over by that";
+  run(4'000 * kMs);
+  EXPECT_EQ(done_, 5u);
+  EXPECT_EQ(bed_.log().oldest_pending_us(), 0u);
+  EXPECT_EQ(bed_.disk().counts().late_segments, 1u);
+}
+
+TEST_F(SmallSegments, a_full_disk_is_no_error_while_nobody_needs_a_segment) {
+  ASSERT_TRUE(bed_.open());
+  bed_.crash();
+  std::filesystem::remove(bed_.disk().directory() + "/" + storage::segment_name(2));
+  bed_.disk().fill(3'000 * kMs, false);
+  ASSERT_TRUE(bed_.open());
+  append_four();
+  run(5'000 * kMs);
+  append(5);
+  run(10 * kMs);
+  EXPECT_EQ(done_, 5u);
+  EXPECT_EQ(errors_, 0);
+}
+
+TEST_F(SmallSegments, a_full_disk_stops_the_node_that_needs_a_segment_and_loses_nothing) {
+  ASSERT_TRUE(bed_.open());
+  bed_.crash();
+  std::filesystem::remove(bed_.disk().directory() + "/" + storage::segment_name(2));
+  bed_.disk().fill(3'000 * kMs, false);
+  ASSERT_TRUE(bed_.open());
+  append_four();
+  append(5);
+  run(10 * kMs);
+  EXPECT_EQ(errors_, 1);
+  EXPECT_EQ(done_, 4u);
+  bed_.crash();
+  run(5'000 * kMs);
+  ASSERT_TRUE(bed_.open());
+  EXPECT_EQ(bed_.log().last(), Index(4));
+  append(5);
+  run(10 * kMs);
+  EXPECT_EQ(done_, 5u);
+}
+
+TEST_F(SmallSegments, a_disk_that_copies_on_write_takes_nothing_when_it_is_full) {
+  ASSERT_TRUE(bed_.open());
+  bed_.disk().fill(1'000 * kMs, true);
+  append(1);
+  run(10 * kMs);
+  EXPECT_EQ(errors_, 1);
+  EXPECT_EQ(done_, 0u);
+  bed_.crash();
+  const Status refused = bed_.open();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::kIo);
+  run(1'000 * kMs);
+  EXPECT_TRUE(bed_.open());
 }
 
 TEST(SimDisk, a_wiped_disk_is_a_new_one) {

@@ -12,7 +12,6 @@ namespace ballast::server {
 namespace {
 
 constexpr uint64_t kTicksAtOnceMax = 20;  // after a pause of the process
-constexpr size_t kApplyEntriesMax = 256;
 constexpr auto kExpirePeriod = std::chrono::seconds(10);
 constexpr uint32_t kExpireRows = 1000;
 
@@ -23,7 +22,7 @@ Membership read_membership(pb::ConfigurationEntry founding, const storage::LogSt
     if (meta.kind != EntryKind::kConfiguration) continue;
     auto read = log.prepare_read(meta.index, meta.index);
     BALLAST_CHECK(read.has_value());
-    const auto entries = (*read)->run();
+    const auto entries = (*read)->heads();
     BALLAST_CHECK(entries.has_value(), "reading the configuration of entry {}: {}", meta.index,
                   entries.error().message);
     auto members = parse_configuration(entries->front().header);
@@ -53,6 +52,7 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       cache_(options.cache_bytes),
       tick_timer_(strand),
       expire_timer_(strand),
+      flush_timer_(strand),
       applied_signal_(strand),
       commit_signal_(strand),
       stored_signal_(strand),
@@ -81,6 +81,7 @@ void Node::start(PeerSender& sender) {
   spawn(&Node::tick_loop);
   spawn(&Node::apply_loop);
   spawn(&Node::expire_loop);
+  spawn(&Node::flush_loop);
   wake();
 }
 
@@ -88,6 +89,7 @@ asio::awaitable<void> Node::stop() {
   stopping_ = true;
   tick_timer_.cancel();
   expire_timer_.cancel();
+  flush_timer_.cancel();
   commit_signal_.notify();
   stored_signal_.notify();
   progress_signal_.notify();
@@ -247,120 +249,10 @@ void Node::note_commit(Index commit) {
   commit_signal_.notify();
 }
 
-// ---- entries from memory or disk ------------------------------------------------------------
-
-asio::awaitable<std::vector<Entry>> Node::read_log(Index first, Index last) {
-  auto plan = log_->prepare_read(first, last);
-  if (!plan) co_return std::vector<Entry>{};
-  std::shared_ptr<storage::LogRead> read = *std::move(plan);
-  auto entries = co_await net::on_worker(workers_, [read] { return read->run(); });
-  // A log that can't be read back is no log: never pretend that there is nothing (design.md 5).
-  if (!entries) {
-    fail_stop("reading the log", entries.error());
-    co_return std::vector<Entry>{};
-  }
-  co_return *std::move(entries);
-}
-
 void Node::fail_stop(std::string_view what, const Error& error) {
   BALLAST_CHECK(on_fatal_, "{}: {}", what, error.message);
   stopping_ = true;
   on_fatal_(error);
-}
-
-asio::awaitable<std::vector<Entry>> Node::entries_for(std::vector<EntryMeta> metas) {
-  std::vector<Entry> entries;
-  for (size_t i = 0; i < metas.size();) {
-    if (const Entry* cached = cache_.find(metas[i].index)) {
-      entries.push_back(*cached);
-      ++i;
-      continue;
-    }
-    size_t end = i + 1;
-    while (end < metas.size() && cache_.find(metas[end].index) == nullptr) ++end;
-    std::vector<Entry> read = co_await read_log(metas[i].index, metas[end - 1].index);
-    if (read.size() != end - i) co_return std::vector<Entry>{};
-    std::move(read.begin(), read.end(), std::back_inserter(entries));
-    i = end;
-  }
-  for (size_t i = 0; i < metas.size(); ++i) {
-    if (entries[i].meta() != metas[i]) co_return std::vector<Entry>{};
-  }
-  co_return entries;
-}
-
-// ---- applying ---------------------------------------------------------------------------------
-
-asio::awaitable<std::vector<storage::StateMachine::Committed>> Node::next_batch() {
-  std::vector<EntryMeta> metas;
-  size_t bytes = 0;
-  for (Index index = applied_ + 1; index <= commit_ && metas.size() < kApplyEntriesMax; ++index) {
-    const EntryMeta meta = core_.meta_at(index);
-    bytes += meta.bytes();
-    if (!metas.empty() && bytes > limits::kApplyBatchBytesMax) break;
-    metas.push_back(meta);
-  }
-  std::vector<Entry> entries = co_await entries_for(metas);
-  BALLAST_CHECK(!entries.empty() || stopping_,
-                "committed entry {} is neither in memory nor in the log", applied_ + 1);
-  std::vector<storage::StateMachine::Committed> batch;
-  batch.reserve(entries.size());
-  for (Entry& entry : entries) {
-    const auto place = entry.payload.empty() ? storage::Place() : log_->place_of(entry.index);
-    batch.push_back({std::move(entry), place});
-  }
-  co_return batch;
-}
-
-asio::awaitable<void> Node::apply_loop() {
-  while (!stopping_) {
-    if (applied_ >= commit_) {
-      co_await commit_signal_.wait_until(Clock::time_point::max());
-      continue;
-    }
-    const std::vector<storage::StateMachine::Committed> entries = co_await next_batch();
-    if (entries.empty()) break;  // stopping
-    const auto results = co_await net::on_worker(workers_, [&] { return state_->apply(entries); });
-    // Nothing may be skipped: a node that can't apply an entry ends.
-    if (!results) {
-      fail_stop("applying entries", results.error());
-      break;
-    }
-    applied_ = entries.back().entry.index;
-    freshness_.applied(applied_);
-    complete_waiters(entries, *results);
-    applied_signal_.notify();
-    freshness_signal_.notify();
-  }
-}
-
-// Another primary's entries replaced some of ours: those can't be committed any more, since its
-// log, which is up to date, does not have them. Nobody needs to wait for the index to be applied.
-void Node::fail_lost_waiters() {
-  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
-    if (core_.term_at(waiter->first) == waiter->second.term) {
-      ++waiter;
-      continue;
-    }
-    waiter->second.promise->set(
-        fail(Errc::kUnavailable, "another primary took over before this write was replicated"));
-    waiter = waiters_.erase(waiter);
-  }
-}
-
-void Node::complete_waiters(std::span<const storage::StateMachine::Committed> entries,
-                            std::span<const pb::ApplyResult> results) {
-  for (size_t i = 0; i < entries.size(); ++i) {
-    const auto [begin, end] = waiters_.equal_range(entries[i].entry.index);
-    for (auto waiter = begin; waiter != end; ++waiter) {
-      if (waiter->second.term == entries[i].entry.term)
-        waiter->second.promise->set(results[i]);
-      else
-        waiter->second.promise->set(
-            fail(Errc::kUnavailable, "another primary took over before this write was replicated"));
-    }
-    waiters_.erase(begin, end);
-  }
 }
 
 // ---- writes -----------------------------------------------------------------------------------

@@ -159,17 +159,23 @@ class Node {
   void note_commit(Index commit);
   Result<Index> propose(std::vector<Draft> drafts);
   asio::awaitable<void> apply_loop();
-  asio::awaitable<std::vector<storage::StateMachine::Committed>> next_batch();
-  asio::awaitable<std::vector<Entry>> read_log(Index first, Index last);
+  asio::awaitable<std::vector<storage::Committed>> next_batch();
+  template <class Read>
+  asio::awaitable<std::vector<Read>> read_log(Index first, Index last,
+                                              Result<std::vector<Read>> (storage::LogRead::*how)());
+  template <class Read, class Cached>
+  asio::awaitable<std::vector<Read>> collect(std::vector<EntryMeta> metas, Cached cached,
+                                             Result<std::vector<Read>> (storage::LogRead::*how)());
   void fail_stop(std::string_view what, const Error& error);
   void fail_lost_waiters();
-  void complete_waiters(std::span<const storage::StateMachine::Committed> entries,
+  void complete_waiters(std::span<const storage::Committed> entries,
                         std::span<const pb::ApplyResult> results);
   asio::awaitable<Result<pb::ApplyResult>> wait_applied(Index index, Term term,
                                                         Clock::time_point deadline);
   asio::awaitable<Status> wait_everywhere(Index index, Term term, Clock::time_point deadline);
   bool durable_everywhere(Index index) const;
   asio::awaitable<void> expire_loop();
+  asio::awaitable<void> flush_loop();
 
   std::function<void(const Error&)> on_fatal_;
   const std::string disk_;
@@ -192,6 +198,7 @@ class Node {
 
   Timer tick_timer_;
   Timer expire_timer_;
+  Timer flush_timer_;
   net::Signal applied_signal_;    // applied_ moved, or the node stops
   net::Signal commit_signal_;     // commit_ moved, or the node stops
   net::Signal stored_signal_;     // bytes became durable
@@ -199,6 +206,7 @@ class Node {
   net::Signal freshness_signal_;  // freshness_ may have changed, or the node stops
   Index commit_;
   Index applied_;
+  uint64_t unflushed_bytes_ = 0;  // of the log, applied since the rows were flushed
   Freshness freshness_;
   uint64_t read_probes_ = 0;
   uint64_t bounded_reads_ = 0;

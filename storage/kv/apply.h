@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "proto/base/digest.h"
-#include "proto/base/entry.h"
 #include "proto/base/result.h"
 #include "proto/storage.pb.h"
+#include "storage/blocks/committed.h"
 #include "storage/blocks/payloads.h"
 #include "storage/kv/row_batch.h"
 
@@ -41,7 +41,6 @@ struct ApplyContext {
   const Payloads& payloads;
   Totals totals;
   uint64_t index = 0;    // of the entry
-  Place place;           // of its payload
   uint64_t time_ms = 0;  // of the log: never goes back
   // No lease and no session-time row stands before these. Only hints for where scans begin: the
   // database would else walk over the tombstones of all that has expired.
@@ -52,7 +51,7 @@ struct ApplyContext {
 };
 
 // Applies one entry and settles or discards what it wrote. Errors are not refusals: stop.
-Result<pb::ApplyResult> apply_entry(ApplyContext& context, const Entry& entry);
+Result<pb::ApplyResult> apply_entry(ApplyContext& context, const Committed& entry);
 
 // The operations (operations.cc).
 Status check_precondition(const ApplyContext& context, const pb::Precondition& precondition);
@@ -63,7 +62,7 @@ Result<uint64_t> expire_sessions(ApplyContext& context, std::chrono::millisecond
                                  uint64_t rows_max);
 
 // Blocks (block_uses.cc). Notes where the block of an entry lies, or extends its lease.
-Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEntry& staged);
+Status stage_block(ApplyContext& context, const Committed& entry, const pb::BlockEntry& staged);
 // Removes a block that nothing names, and its lease. REQUIRES: row is the digest's.
 void reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockRow& row);
 

@@ -100,7 +100,7 @@ Result<bool> change_references(ApplyContext& context, std::span<const BlockUse> 
 
 }  // namespace
 
-Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEntry& staged) {
+Status stage_block(ApplyContext& context, const Committed& entry, const pb::BlockEntry& staged) {
   const pb::BlockRef& reference = staged.block();
   BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
   const uint64_t lease =
@@ -114,12 +114,12 @@ Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEnt
     if (until <= row.lease_until_ms()) return {};
     if (row.references() == 0) context.rows.erase(lease_key(row.lease_until_ms(), digest));
   } else {
-    if (entry.payload.size() != reference.length() || entry.payload_crc != reference.crc32c())
+    if (entry.payload_bytes != reference.length() || entry.payload_crc != reference.crc32c())
       return fail(Errc::kCorrupt, "the payload of entry {} is not block {}", entry.index,
                   digest.brief());
     row.set_length(reference.length());
     row.set_crc32c(reference.crc32c());
-    context.rows.put_row(place_key(digest), place_row(context.place));
+    context.rows.put_row(place_key(digest), place_row(entry.place));
     ++context.totals.blocks;
     context.totals.block_bytes += reference.length();
   }

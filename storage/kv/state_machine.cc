@@ -90,11 +90,10 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Committ
                        .time_ms = position.time_ms,
                        .lease_floor_ms = impl_->lease_floor_ms.load(),
                        .session_floor_ms = impl_->session_floor_ms.load()};
-  for (const auto& [entry, place] : entries) {
+  for (const Committed& entry : entries) {
     BALLAST_CHECK(entry.index == position.index + 1 && entry.term >= position.term,
                   "entry {} of term {} after {} of term {}", entry.index, entry.term,
                   position.index, position.term);
-    context.place = place;
     BALLAST_TRY(results.emplace_back(), apply_entry(context, entry));
     position.term = entry.term;
     position.index = entry.index;

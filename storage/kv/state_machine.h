@@ -17,10 +17,10 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/digest.h"
-#include "proto/base/entry.h"
 #include "proto/base/result.h"
 #include "proto/service.pb.h"
 #include "proto/storage.pb.h"
+#include "storage/blocks/committed.h"
 #include "storage/blocks/payloads.h"
 
 namespace ballast::storage {
@@ -57,11 +57,6 @@ class StateMachine {
   // Applied, though perhaps only in memory. Thread-safe.
   Position applied() const;
 
-  // An entry that is committed, and where its payload lies if it has one.
-  struct Committed {
-    Entry entry;
-    Place place;
-  };
   // Applies consecutive entries, the first at applied().index + 1, in one atomic batch; one result
   // for each. Blocks are not written again: a row says where they lie. An operation that can't be
   // done is a result with a code, not an error. An error (kIo, kCorrupt) means that nothing was

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "proto/base/entry.h"
+#include "storage/blocks/payloads.h"
 #include "storage/log/record.h"
 
 namespace ballast::storage {
@@ -19,6 +20,10 @@ struct Locator {
   EntryKind kind = EntryKind::kNoop;
 
   uint64_t offset() const { return uint64_t{block} * kDirectAlignment; }
+  Place payload_place(uint64_t sequence) const {
+    const size_t head = record_head_bytes(header_bytes);
+    return {sequence, block + static_cast<uint32_t>(head / kDirectAlignment)};
+  }
   EntryMeta meta(Index index) const {
     return {term, index, kind, header_bytes, payload_bytes, checksum};
   }

@@ -3,7 +3,7 @@
 // The interface is callback-based, so that it needs no event loop of its own and a simulator may
 // complete writes in any way a disk could. SegmentLog (segment_log.h) is the implementation.
 //
-// Not thread-safe: one thread calls everything, but for LogRead::run().
+// Not thread-safe: one thread calls everything, but for LogRead.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@
 
 #include "proto/base/entry.h"
 #include "proto/base/result.h"
+#include "storage/blocks/committed.h"
 #include "storage/blocks/payloads.h"
 
 namespace ballast::storage {
@@ -25,7 +26,9 @@ class LogRead {
   virtual ~LogRead() = default;
   // The entries, verified (CRC32C of header and payload, and that they are the ones planned).
   // Blocks on the disk. Errors: kIo, kCorrupt.
-  virtual Result<std::vector<Entry>> run() = 0;
+  virtual Result<std::vector<Entry>> entries() = 0;
+  // The same without reading a payload.
+  virtual Result<std::vector<Committed>> heads() = 0;
 };
 
 class LogStore {

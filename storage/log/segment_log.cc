@@ -131,8 +131,7 @@ class SegmentLog final : public LogStore {
   Place place_of(Index index) const override {
     BALLAST_CHECK(index >= Index(1) && index <= durable(), "entry {} is not durable", index);
     const Locator& at = locators_[index.value() - 1];
-    const auto head = static_cast<uint32_t>(record_head_bytes(at.header_bytes) / kDirectAlignment);
-    return {segments_[at.segment]->sequence, at.block + head};
+    return at.payload_place(segments_[at.segment]->sequence);
   }
   std::shared_ptr<const Payloads> payloads() const override { return payloads_; }
 

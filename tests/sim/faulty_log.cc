@@ -13,9 +13,13 @@ class FaultyRead final : public storage::LogRead {
   FaultyRead(std::unique_ptr<storage::LogRead> read, std::function<bool()> fails)
       : read_(std::move(read)), fails_(std::move(fails)) {}
 
-  Result<std::vector<Entry>> run() override {
+  Result<std::vector<Entry>> entries() override {
     if (fails_()) return os_failure("read", "the log", EIO);
-    return read_->run();
+    return read_->entries();
+  }
+  Result<std::vector<storage::Committed>> heads() override {
+    if (fails_()) return os_failure("read", "the log", EIO);
+    return read_->heads();
   }
 
  private:

@@ -233,7 +233,7 @@ TEST(SegmentLog, reads_run_on_another_thread_and_outlive_the_log) {
   int wrong = 0;
   std::thread reader([&] {
     for (int round = 0; round < 20; ++round) {
-      const auto got = read->run();
+      const auto got = read->entries();
       if (!got || !(*got == std::vector<Entry>(entries.begin() + 4, entries.begin() + 20))) ++wrong;
     }
   });

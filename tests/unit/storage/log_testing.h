@@ -76,7 +76,7 @@ inline std::vector<Entry> read_all(const LogStore& log) {
   if (log.last() == Index(0)) return {};
   auto read = log.prepare_read(Index(1), log.last());
   EXPECT_TRUE(read) << read.error().to_string();
-  auto entries = (*read)->run();
+  auto entries = (*read)->entries();
   EXPECT_TRUE(entries) << entries.error().to_string();
   return entries ? *std::move(entries) : std::vector<Entry>();
 }

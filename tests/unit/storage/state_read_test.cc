@@ -174,7 +174,7 @@ TEST_F(Reads, the_state_digest_leaves_out_where_this_node_has_its_blocks) {
   const Entry entry = t.entries().front();
   const auto payloads = std::make_shared<TestPayloads>();
   const auto elsewhere = open_state(directory.path(), payloads);
-  ASSERT_TRUE(elsewhere->apply(std::vector<StateMachine::Committed>{{entry, {7, 99}}}));
+  ASSERT_TRUE(elsewhere->apply(std::vector{committed(entry, {7, 99})}));
   EXPECT_EQ(elsewhere->state_digest()->digest(), here);
 }
 

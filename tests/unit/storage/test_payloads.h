@@ -18,14 +18,14 @@ class TestPayloads final : public Payloads {
   }
 
   // What the state machine is to be told of these entries, whose payloads can be read from now on.
-  std::vector<StateMachine::Committed> commit(std::span<const Entry> entries) {
+  std::vector<Committed> commit(std::span<const Entry> entries) {
     const std::lock_guard lock(mutex_);
-    std::vector<StateMachine::Committed> committed;
+    std::vector<Committed> all;
     for (const Entry& entry : entries) {
       payloads_[place_of(entry)] = entry.payload;
-      committed.push_back({entry, place_of(entry)});
+      all.push_back(committed(entry, place_of(entry)));
     }
-    return committed;
+    return all;
   }
   // Another byte in each of them.
   void damage() {

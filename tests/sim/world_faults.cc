@@ -9,6 +9,7 @@ void World::plan_faults() {
   plan(faults_.crash_ms, &World::crash_one);
   plan(faults_.pause_ms, &World::pause_one);
   plan(faults_.partition_ms, &World::partition);
+  plan(faults_.strand_ms, &World::strand_primary);
   plan(faults_.transfer_ms, &World::transfer);
   plan(faults_.flush_ms, &World::flush_one);
   plan(faults_.rot_ms, &World::rot_one);
@@ -69,6 +70,37 @@ void World::partition() {
   say(fmt::format("partition with {} cuts", cut_.size()));
   scheduler_.after(chance_faults_.below(2 * faults_.partition_heal_ms * kMs),
                    [this] { cut_.clear(); });
+}
+
+void World::cut_off(const std::set<NodeId>& side) {
+  cut_.clear();
+  for (const auto& one : nodes_) {
+    if (side.contains(one->id())) continue;
+    for (const NodeId id : side) {
+      cut_.insert({one->id(), id});
+      cut_.insert({id, one->id()});
+    }
+  }
+}
+
+// Trouble comes together: the primary and one other are cut off, their disks hang, and the primary
+// dies of it. What the other one was sent meanwhile is in flight to its disk for so long that
+// another primary replaces it first.
+void World::strand_primary() {
+  SimNode* leads = leader();
+  SimNode& other = *nodes_[chance_faults_.below(nodes_.size())];
+  if (leads == nullptr || leads == &other || !other.reachable()) return;
+  ++counts_.stranded;
+  say(fmt::format("node {}, which leads, is stranded with node {}", leads->id(), other.id()));
+  cut_off({leads->id(), other.id()});
+  leads->disk().hang(kStrandUs);
+  other.disk().hang(kStrandUs);
+  scheduler_.after(chance_faults_.below(500 * kMs), [this, id = leads->id()] {
+    cut_.clear();
+    if (calm_) return;
+    node(id).disk().hang(0);
+    crash_node(id, true);
+  });
 }
 
 void World::transfer() {

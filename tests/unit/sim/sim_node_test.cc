@@ -1,6 +1,7 @@
 // A whole node on the simulated disk: what it does when its log can't be read back.
 #include <gtest/gtest.h>
 
+#include "storage/log/record.h"
 #include "tests/sim/node.h"
 #include "tests/unit/storage/temporary_directory.h"
 
@@ -88,6 +89,26 @@ TEST(SimNode, entries_that_cannot_be_read_back_stop_the_node_and_are_not_skipped
   EXPECT_EQ(bed.fatal().size(), 1u);
   EXPECT_EQ(bed.applied(), bed.node().node().log().last());
   EXPECT_EQ(bed.applied(), written + 2) << "all of it, and the first of the two terms since";
+}
+
+// An append waits for it as for a write: the node is resigned after a second, and ends after ten.
+TEST(SimNode, a_segment_that_does_not_come_is_a_disk_that_does_not_answer) {
+  LoneNode bed;
+  bed.node().disk().faults.segment_bytes = 8 * storage::kSegmentHeaderBytes;
+  bed.node().disk().faults.segment_us_max = 1'000'000 * kMs;
+  ASSERT_NO_FATAL_FAILURE(bed.start());
+  bed.run(3'000);
+  bed.write(20);
+  EXPECT_EQ(bed.node().node().log().durable(), Index(7)) << "what one segment holds";
+  EXPECT_EQ(bed.node().disk().counts().late_segments, 1u);
+  bed.run(9'000);
+  EXPECT_TRUE(bed.fatal().empty());
+  bed.run(1'500);
+  ASSERT_EQ(bed.fatal().size(), 1u);
+  EXPECT_EQ(bed.fatal()[0],
+            "a write has been under way for 10 s: the disk does not answer; another node has taken "
+            "over, or will");
+  EXPECT_EQ(bed.applied(), Index(1)) << "of the append that waits, nothing was promised";
 }
 
 }  // namespace

@@ -293,6 +293,7 @@ void SimDisk::wipe() {
   end_life();
   in_flight_.clear();
   full_until_us_ = 0;
+  hangs_until_us_ = 0;
   durable_.clear();
   places_.clear();
   hard_state_ = {};

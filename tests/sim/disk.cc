@@ -323,6 +323,19 @@ bool SimDisk::rot() {
   return true;
 }
 
+bool SimDisk::rot_hard_state() {
+  const std::string path = directory_ + "/" + storage::kHardStateName;
+  MutableBytes copies = get(path, 0, 2 * storage::kHardStateSlotBytes);
+  const auto first = storage::parse_hard_state(copies.span().first(storage::kHardStateSlotBytes));
+  const auto second = storage::parse_hard_state(copies.span().last(storage::kHardStateSlotBytes));
+  if (!first || !second || first->state != second->state) return false;
+  const uint64_t at = chance_.below(2) * storage::kHardStateSlotBytes;
+  const auto copy = copies.span().subspan(at, storage::kHardStateSlotBytes);
+  copy[chance_.below(56)] ^= std::byte{0x10};
+  put(path, at, copy);
+  return true;
+}
+
 bool SimDisk::misplace() {
   const Place* hit = some_known_place();
   if (hit == nullptr || places_.size() < 2) return false;

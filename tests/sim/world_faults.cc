@@ -148,14 +148,18 @@ void World::damage_one(bool (SimDisk::*damage)(), uint64_t Counts::* count, std:
   // Nobody would take a second new disk in.
   if (faults_.change_ms == 0 && counts_.rotten + counts_.misplaced > 0) return;
   SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
-  if (!may_damage(one) || !(one.disk().*damage)()) return;
+  // Once: a second damage might cover the traces of the first.
+  if (replicas_[one.id()].damaged || !may_damage(one) || !(one.disk().*damage)()) return;
   ++(counts_.*count);
   say(fmt::format("the disk of node {} {}", one.id(), what));
   replicas_[one.id()].damaged = true;
   if (chance_faults_.below(2) == 0) crash_node(one.id(), true);
 }
 
-void World::rot_one() { damage_one(&SimDisk::rot, &Counts::rotten, "rots"); }
+void World::rot_one() {
+  const bool record = chance_faults_.below(6) != 0;
+  damage_one(record ? &SimDisk::rot : &SimDisk::rot_hard_state, &Counts::rotten, "rots");
+}
 
 void World::misplace_one() {
   damage_one(&SimDisk::misplace, &Counts::misplaced, "writes to a wrong place");

@@ -265,6 +265,24 @@ TEST(SimDisk, damage_is_an_error_and_never_a_shorter_log) {
   EXPECT_GT(refused, damaged * 9 / 10);
 }
 
+TEST(SimDisk, one_copy_of_the_hard_state_is_enough_and_becomes_two) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    LogOnSimDisk bed(seed);
+    ASSERT_TRUE(bed.open());
+    bed.append(1, 3, 1, bed.next_state());
+    bed.run(20 * kMs);
+    for (int i = 0; i < 3; ++i) {
+      bed.crash();
+      ASSERT_TRUE(bed.disk().rot_hard_state());
+      EXPECT_FALSE(bed.disk().rot_hard_state()) << "there is one copy left";
+      const Status opened = bed.open();
+      ASSERT_TRUE(opened) << opened.error().message;
+      ASSERT_NO_FATAL_FAILURE(bed.expect_kept_promises());
+    }
+  }
+}
+
 TEST(SimDisk, even_the_last_record_is_known_once_the_log_was_idle) {
   for (const bool idle : {false, true}) {
     LogOnSimDisk bed(1);

@@ -16,6 +16,7 @@ constexpr Counted kCounted[] = {
     {"frames", &Counts::frames},
     {"lost", &Counts::lost},
     {"partitions", &Counts::partitions},
+    {"stranded", &Counts::stranded},
     {"pauses", &Counts::pauses},
     {"crashes", &Counts::crashes},
     {"torn recoveries", &Counts::torn_recoveries},

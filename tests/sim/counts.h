@@ -10,6 +10,7 @@ struct Counts {
   uint64_t frames = 0;
   uint64_t lost = 0;  // of the frames
   uint64_t partitions = 0;
+  uint64_t stranded = 0;  // primaries
   uint64_t pauses = 0;
   uint64_t crashes = 0;
   uint64_t torn_recoveries = 0;  // power failures in the middle of what recovery writes

@@ -293,6 +293,7 @@ void SimDisk::wipe() {
   end_life();
   in_flight_.clear();
   full_until_us_ = 0;
+  hangs_until_us_ = 0;
   durable_.clear();
   places_.clear();
   hard_state_ = {};
@@ -319,6 +320,19 @@ bool SimDisk::rot() {
   MutableBytes sector = get(place->path, at, kSector);
   sector.data()[chance_.below(64)] ^= std::byte{0x10};
   put(place->path, at, sector.span());
+  return true;
+}
+
+bool SimDisk::rot_hard_state() {
+  const std::string path = directory_ + "/" + storage::kHardStateName;
+  MutableBytes copies = get(path, 0, 2 * storage::kHardStateSlotBytes);
+  const auto first = storage::parse_hard_state(copies.span().first(storage::kHardStateSlotBytes));
+  const auto second = storage::parse_hard_state(copies.span().last(storage::kHardStateSlotBytes));
+  if (!first || !second || first->state != second->state) return false;
+  const uint64_t at = chance_.below(2) * storage::kHardStateSlotBytes;
+  const auto copy = copies.span().subspan(at, storage::kHardStateSlotBytes);
+  copy[chance_.below(56)] ^= std::byte{0x10};
+  put(path, at, copy);
   return true;
 }
 

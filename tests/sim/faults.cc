@@ -9,9 +9,10 @@ void draw_disk_faults(Faults& faults, raft::Prng& chance, uint64_t runs) {
   const auto often = [&] { return 1'000 + chance.below(4'000); };
   faults.disk.segment_bytes = (128ull << 10) << chance.below(6);
   if (drawn()) faults.disk.segment_us_max = 10'000 + chance.below(3'000'000);
-  if (drawn()) faults.disk.read_error_ppm = 10'000 + chance.below(200'000);
+  if (drawn()) faults.disk.read_error_ppm = 100'000 + chance.below(400'000);
   if (drawn()) faults.misplace_ms = often();
   if (drawn()) faults.recovery_crash_ppm = 200'000 + chance.below(600'000);
+  if (drawn()) faults.strand_ms = often();
   if (drawn()) {
     faults.hang_ms = often();
     faults.hang_length_ms = 500 + chance.below(2'000);

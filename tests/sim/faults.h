@@ -49,6 +49,7 @@ struct Faults {
   uint64_t pause_length_ms = 2'000;
   uint64_t clock_ppm = 0;    // how far a clock's rate may be off
   uint64_t transfer_ms = 0;  // between orders to hand leadership over
+  uint64_t strand_ms = 0;    // between primaries that are cut off with one other and die
   uint64_t flush_ms = 500;   // between flushes of a node's rows
 
   // Disks

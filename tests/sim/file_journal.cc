@@ -11,9 +11,9 @@
 #include <cstdio>
 #include <filesystem>
 #include <ranges>
+#include <utility>
 
 #include "proto/base/check.h"
-#include "proto/base/unique_fd.h"
 
 namespace ballast::sim {
 namespace {
@@ -29,18 +29,10 @@ std::string path_of(int file) {
   return path.string();
 }
 
-bool is_directory(int file) {
+struct stat status_of(int file) {
   struct stat status{};
-  return ::fstat(file, &status) == 0 && S_ISDIR(status.st_mode);
-}
-
-// By a descriptor of its own: the writer's may be for writing only. Where the file ends, zeros.
-std::vector<std::byte> contents(const std::string& path, size_t bytes, uint64_t offset) {
-  std::vector<std::byte> read(bytes);
-  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC), path);
-  BALLAST_CHECK(file.valid() &&
-                ::pread(file.get(), read.data(), bytes, static_cast<off_t>(offset)) >= 0);
-  return read;
+  BALLAST_CHECK(::fstat(file, &status) == 0);
+  return status;
 }
 
 ssize_t write_now(int file, const void* bytes, size_t size, uint64_t offset) {
@@ -73,55 +65,57 @@ bool FileJournal::step() {
 
 bool FileJournal::write(int file, std::span<const std::byte> bytes, uint64_t offset) {
   if (failed_) return step();
-  std::string path = path_of(file);
-  unflushed_.push_back({path, {}, offset, contents(path, bytes.size(), offset)});
+  // The writer's descriptor may be for writing only, or past the cache.
+  const std::string path = path_of(file);
+  UniqueFd own(::open(path.c_str(), O_RDWR | O_CLOEXEC), path);
+  // Where the file ended, there were zeros as far as anybody knows.
+  std::vector<std::byte> old(bytes.size());
+  BALLAST_CHECK(own.valid() &&
+                ::pread(own.get(), old.data(), old.size(), static_cast<off_t>(offset)) >= 0);
+  writes_.push_back({std::move(own), status_of(file).st_ino, offset, std::move(old)});
   if (step()) return true;
   (void)write_now(file, bytes.data(), bytes.size(), offset);
   return false;
 }
 
 bool FileJournal::flush(int file) {
+  const struct stat status = status_of(file);
   const std::string path = path_of(file);
-  const bool directory = is_directory(file);
-  const auto covered = [&](const Undo& undo) {
-    const bool name = !undo.renamed_from.empty();
-    return directory ? name && std::filesystem::path(undo.path).parent_path() == path
-                     : !name && undo.path == path;
+  const auto written = [&](const Write& write) { return write.inode == status.st_ino; };
+  const auto named = [&](const Renaming& renaming) {
+    return S_ISDIR(status.st_mode) && std::filesystem::path(renaming.to).parent_path() == path;
   };
-  if (std::ranges::none_of(unflushed_, covered)) return !failed_ || step();
-  if (!step()) return false;
-  std::erase_if(unflushed_, covered);
+  const bool needed = std::ranges::any_of(writes_, written) || std::ranges::any_of(names_, named);
+  if (needed ? !step() : failed_) return false;
+  std::erase_if(writes_, written);
+  std::erase_if(names_, named);
   return true;
 }
 
 bool FileJournal::rename(const std::string& from, const std::string& to) {
   if (failed_) return step();
   BALLAST_CHECK(::access(to.c_str(), F_OK) != 0, "'{}' would be replaced", to);
-  unflushed_.push_back({to, from, 0, {}});
+  names_.push_back({from, to});
   if (step()) return true;
   (void)rename_now(from.c_str(), to.c_str());
   return false;
 }
 
-void FileJournal::take_back(const Undo& undo, raft::Prng& chance, uint64_t share) {
-  if (!undo.renamed_from.empty()) {
-    if (chance.below(2) == 0) (void)rename_now(undo.path.c_str(), undo.renamed_from.c_str());
-    return;
-  }
-  const UniqueFd file(::open(undo.path.c_str(), O_WRONLY | O_CLOEXEC), undo.path);
-  if (!file.valid()) return;  // removed meanwhile
-  for (size_t at = 0; at < undo.old.size(); at += kSector) {
-    if (chance.below(4) < share) continue;
-    const size_t bytes = std::min(kSector, undo.old.size() - at);
-    BALLAST_CHECK(write_now(file.get(), undo.old.data() + at, bytes, undo.offset + at) ==
-                  static_cast<ssize_t>(bytes));
-  }
-}
-
 void FileJournal::crash(raft::Prng& chance) {
-  const uint64_t share = chance.below(5);  // that landed: none to all
-  for (const Undo& undo : unflushed_ | std::views::reverse) take_back(undo, chance, share);
-  unflushed_.clear();
+  const uint64_t share = chance.below(5);  // of the sectors that landed: none to all
+  for (const Write& write : writes_ | std::views::reverse) {
+    for (size_t at = 0; at < write.old.size(); at += kSector) {
+      if (chance.below(4) < share) continue;
+      const size_t bytes = std::min(kSector, write.old.size() - at);
+      BALLAST_CHECK(write_now(write.file.get(), write.old.data() + at, bytes, write.offset + at) ==
+                    static_cast<ssize_t>(bytes));
+    }
+  }
+  for (const Renaming& name : names_ | std::views::reverse) {
+    if (chance.below(2) == 0) (void)rename_now(name.to.c_str(), name.from.c_str());
+  }
+  writes_.clear();
+  names_.clear();
 }
 
 }  // namespace ballast::sim

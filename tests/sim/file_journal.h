@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "proto/base/unique_fd.h"
 #include "server/raft/prng.h"
 
 namespace ballast::sim {
@@ -37,18 +38,22 @@ class FileJournal {
   bool rename(const std::string& from, const std::string& to);
 
  private:
-  struct Undo {
-    std::string path;
-    std::string renamed_from;  // empty: it was written to
+  struct Write {
+    UniqueFd file;  // whatever its name is by now
+    uint64_t inode = 0;
     uint64_t offset = 0;
     std::vector<std::byte> old;
   };
+  struct Renaming {
+    std::string from;
+    std::string to;
+  };
   bool step();
-  static void take_back(const Undo& undo, raft::Prng& chance, uint64_t share);
 
   uint64_t steps_left_;
   bool failed_ = false;
-  std::vector<Undo> unflushed_;  // oldest first
+  std::vector<Write> writes_;  // not flushed; oldest first
+  std::vector<Renaming> names_;
 };
 
 }  // namespace ballast::sim

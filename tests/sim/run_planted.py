@@ -30,6 +30,7 @@ SEEDS = {
     "kAckAllOfMajority": 20,
     "kNoPreVote": 60,
     "kConfigurationAtCommit": 100,
+    "kLateWriteCounts": 200,
     "kDiskNotChecked": 100,
     "kFreshSinceAnswer": 100,
     "kFreshBeforeApplied": 60,

@@ -22,6 +22,10 @@
 
 namespace ballast::sim {
 
+// How long the disk of one that is stranded with its primary hangs: until others have elected
+// another.
+inline constexpr uint64_t kStrandUs = 4'000 * kMs;
+
 class World {
  public:
   // `directory` is the run's own; it is removed at the end.
@@ -80,6 +84,8 @@ class World {
   void crash_one();
   void pause_one();
   void partition();
+  void strand_primary();
+  void cut_off(const std::set<NodeId>& side);
   void transfer();
   void flush_one();
   void rot_one();

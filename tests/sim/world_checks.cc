@@ -59,6 +59,7 @@ void World::check_isolation() {
   const DiskFaults& disk = faults_.disk;
   const uint64_t patience = 3 * faults_.slow_us_max + 500 * kMs +
                             (disk.stall_ppm == 0 ? 0 : disk.stall_us_max) + disk.segment_us_max +
+                            (faults_.strand_ms == 0 ? 0 : kStrandUs) +
                             (faults_.hang_ms == 0 ? 0 : 2 * faults_.hang_length_ms * kMs);
   for (const auto& one : nodes_) {
     Replica& replica = replicas_[one->id()];

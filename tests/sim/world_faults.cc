@@ -9,6 +9,7 @@ void World::plan_faults() {
   plan(faults_.crash_ms, &World::crash_one);
   plan(faults_.pause_ms, &World::pause_one);
   plan(faults_.partition_ms, &World::partition);
+  plan(faults_.strand_ms, &World::strand_primary);
   plan(faults_.transfer_ms, &World::transfer);
   plan(faults_.flush_ms, &World::flush_one);
   plan(faults_.rot_ms, &World::rot_one);
@@ -71,6 +72,37 @@ void World::partition() {
                    [this] { cut_.clear(); });
 }
 
+void World::cut_off(const std::set<NodeId>& side) {
+  cut_.clear();
+  for (const auto& one : nodes_) {
+    if (side.contains(one->id())) continue;
+    for (const NodeId id : side) {
+      cut_.insert({one->id(), id});
+      cut_.insert({id, one->id()});
+    }
+  }
+}
+
+// Trouble comes together: the primary and one other are cut off, their disks hang, and the primary
+// dies of it. What the other one was sent meanwhile is in flight to its disk for so long that
+// another primary replaces it first.
+void World::strand_primary() {
+  SimNode* leads = leader();
+  SimNode& other = *nodes_[chance_faults_.below(nodes_.size())];
+  if (leads == nullptr || leads == &other || !other.reachable()) return;
+  ++counts_.stranded;
+  say(fmt::format("node {}, which leads, is stranded with node {}", leads->id(), other.id()));
+  cut_off({leads->id(), other.id()});
+  leads->disk().hang(kStrandUs);
+  other.disk().hang(kStrandUs);
+  scheduler_.after(chance_faults_.below(500 * kMs), [this, id = leads->id()] {
+    cut_.clear();
+    if (calm_) return;
+    node(id).disk().hang(0);
+    crash_node(id, true);
+  });
+}
+
 void World::transfer() {
   for (const auto& one : nodes_) {
     if (!one->reachable() || one->node().core().role() != raft::Role::kLeader) continue;
@@ -116,14 +148,18 @@ void World::damage_one(bool (SimDisk::*damage)(), uint64_t Counts::* count, std:
   // Nobody would take a second new disk in.
   if (faults_.change_ms == 0 && counts_.rotten + counts_.misplaced > 0) return;
   SimNode& one = *nodes_[chance_faults_.below(nodes_.size())];
-  if (!may_damage(one) || !(one.disk().*damage)()) return;
+  // Once: a second damage might cover the traces of the first.
+  if (replicas_[one.id()].damaged || !may_damage(one) || !(one.disk().*damage)()) return;
   ++(counts_.*count);
   say(fmt::format("the disk of node {} {}", one.id(), what));
   replicas_[one.id()].damaged = true;
   if (chance_faults_.below(2) == 0) crash_node(one.id(), true);
 }
 
-void World::rot_one() { damage_one(&SimDisk::rot, &Counts::rotten, "rots"); }
+void World::rot_one() {
+  const bool record = chance_faults_.below(6) != 0;
+  damage_one(record ? &SimDisk::rot : &SimDisk::rot_hard_state, &Counts::rotten, "rots");
+}
 
 void World::misplace_one() {
   damage_one(&SimDisk::misplace, &Counts::misplaced, "writes to a wrong place");

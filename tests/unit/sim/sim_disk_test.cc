@@ -226,15 +226,19 @@ TEST(SimDisk, the_making_of_a_log_may_be_interrupted_anywhere) {
       raft::Prng chance(seed);
       {
         FileJournal journal(steps);
-        const auto log = storage::open_segment_log(storage::small_log(directory.path()));
+        auto log = storage::open_segment_log(storage::small_log(directory.path()));
         whole = !journal.power_failed();
         ASSERT_EQ(log.has_value(), whole);
+        if (whole) {
+          storage::append_and_wait(**log, {entry_of(1, 1)}, HardState{Term(1), NodeId(1)});
+          log->reset();
+        }
         journal.crash(chance);
       }
       const auto log = storage::open_log(storage::small_log(directory.path()));
       ASSERT_TRUE(log);
-      EXPECT_EQ(log->last(), Index(0));
-      storage::append_and_wait(*log, {entry_of(1, 1)}, HardState{Term(1), NodeId(1)});
+      ASSERT_EQ(log->last(), Index(whole ? 1 : 0));
+      storage::append_and_wait(*log, {entry_of(log->last().value() + 1, 1)});
     }
   }
   EXPECT_GT(steps, 20u) << "16 writes of zeros, the hard state, names and flushes";
@@ -259,6 +263,24 @@ TEST(SimDisk, damage_is_an_error_and_never_a_shorter_log) {
   }
   EXPECT_GT(damaged, kSeeds * 3 / 4);
   EXPECT_GT(refused, damaged * 9 / 10);
+}
+
+TEST(SimDisk, one_copy_of_the_hard_state_is_enough_and_becomes_two) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    LogOnSimDisk bed(seed);
+    ASSERT_TRUE(bed.open());
+    bed.append(1, 3, 1, bed.next_state());
+    bed.run(20 * kMs);
+    for (int i = 0; i < 3; ++i) {
+      bed.crash();
+      ASSERT_TRUE(bed.disk().rot_hard_state());
+      EXPECT_FALSE(bed.disk().rot_hard_state()) << "there is one copy left";
+      const Status opened = bed.open();
+      ASSERT_TRUE(opened) << opened.error().message;
+      ASSERT_NO_FATAL_FAILURE(bed.expect_kept_promises());
+    }
+  }
 }
 
 TEST(SimDisk, even_the_last_record_is_known_once_the_log_was_idle) {

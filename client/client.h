@@ -62,9 +62,9 @@ class ReadLevel {
   static const ReadLevel kLinearizable;  // sees every write that was acknowledged before it began
   static const ReadLevel kAny;           // whatever the replica that answers has applied
   // Sees every write that was acknowledged earlier than `staleness` before the replica was asked,
-  // by the replica's own clock. It answers at once while it knows that it is fresh enough; else it
-  // asks the primary first. 1 ms to 1 h; a read with another bound fails with kInvalidArgument.
-  // Fails with kTooStale if no replica knows of its freshness before the deadline.
+  // by the replica's own clock. A replica that knows to be fresh enough answers at once; others ask
+  // the primary first. 1 ms to 1 h; a read with another bound fails with kInvalidArgument, and one
+  // that no replica could answer before the deadline with kTooStale or kUnavailable.
   static constexpr ReadLevel bounded(std::chrono::microseconds staleness) {
     return {Kind::kBounded, staleness};
   }

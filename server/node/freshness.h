@@ -1,8 +1,8 @@
 // How fresh a replica's rows are: pure bookkeeping of its ReadIndex probes.
 //
-// When a probe leaves, the rows that the primary's answer asks for hold everything that was
-// acknowledged until then. So once that much is applied, the rows are as fresh as the moment at
-// which the probe was sent, by this node's own clock: later by nothing that the network did.
+// The primary answers a probe with an index that covers everything that was acknowledged before the
+// probe was sent. So once that much is applied, the rows are as fresh as that moment, by this
+// node's own clock and however long the answer took.
 #pragma once
 
 #include <cstdint>

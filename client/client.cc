@@ -58,28 +58,6 @@ auto appending_to(std::vector<std::byte>& data) {
 
 }  // namespace
 
-Result<Ack> parse_ack(std::string_view text) {
-  if (text == "async") return Ack::kAsync;
-  if (text == "sync") return Ack::kSync;
-  if (text == "sync_all") return Ack::kSyncAll;
-  return fail(Errc::kInvalidArgument, "'{}' is no ack level; use async, sync or sync_all", text);
-}
-
-std::string_view ack_name(Ack ack) {
-  switch (ack) {
-    case Ack::kAsync: return "async";
-    case Ack::kSync: return "sync";
-    case Ack::kSyncAll: return "sync_all";
-  }
-  return "unknown";
-}
-
-Result<ReadLevel> parse_read_level(std::string_view text) {
-  if (text == "linearizable") return ReadLevel::kLinearizable;
-  if (text == "any") return ReadLevel::kAny;
-  return fail(Errc::kInvalidArgument, "'{}' is no read level; use linearizable or any", text);
-}
-
 uint64_t StoredTensor::values() const { return product(shape); }
 uint64_t StoredTensor::source_bytes() const { return values() * quant::dtype_bytes(dtype); }
 
@@ -264,7 +242,7 @@ Result<PutResult> Client::put(const std::string& key, const TensorView& tensor,
 Result<StoredKey> Client::stat(const std::string& key, const ReadOptions& options) {
   BALLAST_TRY_STATUS(check_key(key));
   pb::Request request;
-  request.set_read(to_wire(options.read));
+  set_read_level(request, options.read);
   request.mutable_get_key()->set_key(key);
   Engine& engine = impl_->engine;
   BALLAST_TRY(const Response response,
@@ -295,7 +273,7 @@ Status Client::list(const std::string& prefix, ReadLevel level,
   std::string after;
   for (bool more = true; more;) {
     pb::Request request;
-    request.set_read(to_wire(level));
+    set_read_level(request, level);
     request.mutable_list_keys()->set_prefix(prefix);
     request.mutable_list_keys()->set_after(after);
     request.mutable_list_keys()->set_limit(limits::kListPageMax);
@@ -320,7 +298,7 @@ Result<PublishResult> Client::publish(const std::string& model,
 
 Result<VersionInfo> Client::version(const Reference& reference, ReadLevel level) {
   pb::Request request;
-  request.set_read(to_wire(level));
+  set_read_level(request, level);
   request.mutable_get_version()->set_model(reference.name);
   request.mutable_get_version()->set_version(reference.version);
   request.mutable_get_version()->set_alias(reference.alias);
@@ -342,7 +320,7 @@ Status Client::list_models(const std::string& prefix, ReadLevel level,
   std::string after;
   for (bool more = true; more;) {
     pb::Request request;
-    request.set_read(to_wire(level));
+    set_read_level(request, level);
     request.mutable_list_models()->set_prefix(prefix);
     request.mutable_list_models()->set_after(after);
     request.mutable_list_models()->set_limit(limits::kListPageMax);
@@ -382,7 +360,7 @@ Result<uint64_t> Client::rollback_alias(const std::string& model, const std::str
 
 Result<std::vector<AliasSummary>> Client::aliases(const std::string& model, ReadLevel level) {
   pb::Request request;
-  request.set_read(to_wire(level));
+  set_read_level(request, level);
   request.mutable_list_aliases()->set_model(model);
   Engine& engine = impl_->engine;
   BALLAST_TRY(const Response response, engine.at_any(std::move(request), engine.deadline({})));

@@ -57,11 +57,34 @@ Result<Ack> parse_ack(std::string_view text);  // "async", "sync", "sync_all"
 std::string_view ack_name(Ack ack);
 
 // How fresh a read must be.
-enum class ReadLevel {
-  kLinearizable,  // sees every write that was acknowledged before it began
-  kAny,           // whatever the replica that answers has applied
+class ReadLevel {
+ public:
+  static const ReadLevel kLinearizable;  // sees every write that was acknowledged before it began
+  static const ReadLevel kAny;           // whatever the replica that answers has applied
+  // Sees every write that was acknowledged earlier than `staleness` before the replica was asked,
+  // by the replica's own clock. It answers at once while it knows that it is fresh enough; else it
+  // asks the primary first. 1 ms to 1 h; a read with another bound fails with kInvalidArgument.
+  // Fails with kTooStale if no replica knows of its freshness before the deadline.
+  static constexpr ReadLevel bounded(std::chrono::microseconds staleness) {
+    return {Kind::kBounded, staleness};
+  }
+
+  bool operator==(const ReadLevel&) const = default;
+  bool is_bounded() const { return kind_ == Kind::kBounded; }
+  std::chrono::microseconds staleness() const { return staleness_; }  // REQUIRES: is_bounded()
+
+ private:
+  enum class Kind { kLinearizable, kAny, kBounded };
+  constexpr ReadLevel(Kind kind, std::chrono::microseconds staleness)
+      : kind_(kind), staleness_(staleness) {}
+
+  Kind kind_;
+  std::chrono::microseconds staleness_;
 };
-Result<ReadLevel> parse_read_level(std::string_view text);  // "linearizable", "any"
+inline constexpr ReadLevel ReadLevel::kLinearizable{Kind::kLinearizable, {}};
+inline constexpr ReadLevel ReadLevel::kAny{Kind::kAny, {}};
+// "linearizable", "any", or "bounded=" with a whole number and its unit: us, ms, s, m or h.
+Result<ReadLevel> parse_read_level(std::string_view text);
 
 struct Options {
   std::vector<std::string> endpoints;   // HOST:PORT, at least one
@@ -295,6 +318,8 @@ struct NodeStatus {
   uint64_t blocks = 0;
   uint64_t block_bytes = 0;
   uint64_t last_append_us = 0;
+  uint64_t read_probes = 0;       // how often it asked a quorum for a read's index, and
+  uint64_t bounded_reads = 0;     // how many bounded reads it answered, since it started
   std::vector<PeerStatus> peers;  // at the leader
   std::string version;            // of ballastd
   bool drained = false;           // does not take leadership

@@ -111,7 +111,8 @@ Status Daemon::open() {
                   {.directory = directory->state_path(),
                    .write_buffer_bytes = config.write_buffer_bytes,
                    .block_cache_bytes = config.block_cache_bytes,
-                   .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); }}));
+                   .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); }},
+                  log->payloads()));
   const Index applied = state->applied().index;
   if (applied > log->last())
     return fail(Errc::kCorrupt,

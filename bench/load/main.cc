@@ -125,7 +125,9 @@ void add_options(CLI::App& app, LoadOptions& options, Words& words) {
       ->transform(CLI::AsSizeValue(false));
   app.add_option("--codec", words.codec, "How tensors are stored")->capture_default_str();
   app.add_option("--ack", words.ack, "async, sync or sync_all")->capture_default_str();
-  app.add_option("--read", words.read, "linearizable or any")->capture_default_str();
+  app.add_option("--read", words.read,
+                 "linearizable, any or bounded=DURATION, such as bounded=500ms")
+      ->capture_default_str();
   app.add_option("--clients", options.clients, "Calls under way at a time")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();

@@ -42,8 +42,14 @@ pb::AckLevel to_wire(Ack ack) {
   return pb::ACK_SYNC;
 }
 
-pb::ReadLevel to_wire(ReadLevel level) {
-  return level == ReadLevel::kAny ? pb::READ_ANY : pb::READ_LINEARIZABLE;
+void set_read_level(pb::Request& request, ReadLevel level) {
+  if (level.is_bounded()) {
+    request.set_read(pb::READ_BOUNDED);
+    // Below zero there is nothing on the wire: the node refuses 0.
+    request.set_max_staleness_us(static_cast<uint64_t>(std::max(level.staleness(), {}).count()));
+  } else {
+    request.set_read(level == ReadLevel::kAny ? pb::READ_ANY : pb::READ_LINEARIZABLE);
+  }
 }
 
 pb::BlockRef to_wire(const BlockId& block) {
@@ -256,6 +262,8 @@ NodeStatus from_wire(const pb::StatusReply& reply, Member member) {
   status.blocks = reply.blocks();
   status.block_bytes = reply.block_bytes();
   status.last_append_us = reply.last_append_us();
+  status.read_probes = reply.read_probes();
+  status.bounded_reads = reply.bounded_reads();
   status.version = reply.version();
   status.drained = reply.drained();
   for (const pb::PeerStatus& peer : reply.peers())

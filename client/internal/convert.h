@@ -8,7 +8,7 @@
 namespace ballast::client {
 
 pb::AckLevel to_wire(Ack ack);
-pb::ReadLevel to_wire(ReadLevel level);
+void set_read_level(pb::Request& request, ReadLevel level);
 pb::BlockRef to_wire(const BlockId& block);
 pb::Tensor to_wire(const StoredTensor& tensor);
 pb::Codec to_wire(const CodecSpec& codec);

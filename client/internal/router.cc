@@ -216,6 +216,7 @@ asio::awaitable<Result<Response>> Router::at_any(pb::Request request, Clock::tim
     const int rounds = static_cast<int>(tries / channels_.size());
     if (tries % channels_.size() == 0 && !co_await pause(rounds, deadline, kPauseMax)) break;
   }
+  if (last.code == Errc::kTooStale) co_return std::unexpected(std::move(last));
   co_return fail(Errc::kUnavailable, "no replica answered before the deadline: {}", last.message);
 }
 

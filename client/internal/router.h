@@ -27,7 +27,9 @@ class Router {
   asio::awaitable<Result<Response>> at_leader(pb::Request request, Bytes payload,
                                               std::optional<uint32_t> payload_crc,
                                               Clock::time_point deadline);
-  // A read at any replica, each in its turn; `linearizable` begins with the primary.
+  // A read at any replica, each in its turn; `linearizable` begins with the primary. Errors:
+  // kTooStale if the last replica that answered was not as fresh as the read wants it; else
+  // kUnavailable, or what can't be repeated.
   asio::awaitable<Result<Response>> at_any(pb::Request request, Clock::time_point deadline);
   // A block from any replica that has it whole: length and SHA-256 are compared by the caller's
   // `verify`, on the caller's behalf, before it is returned.

@@ -20,8 +20,8 @@ std::string_view advice(Errc code) {
     case Errc::kConflict: return "nothing was changed; look at what is there now, then try again";
     case Errc::kDeadline: return "nothing was changed; try again or give a longer --deadline";
     case Errc::kUnknownOutcome: return "it may have happened; look before you try again";
+    case Errc::kTooStale: return "see 'kvctl status', or read with --read any";
     case Errc::kNotLeader:
-    case Errc::kTooStale:
     case Errc::kOverloaded: return "try again";
     case Errc::kUnavailable: return "check --endpoints and that the nodes run";
     case Errc::kAckNotReached:

@@ -18,8 +18,8 @@ void add_ack_option(CLI::App& command, std::string& ack) {
 void add_read_option(CLI::App& command, std::string& read) {
   command
       .add_option("--read", read,
-                  "linearizable (sees every acknowledged write; default) or any (what the nearest "
-                  "replica has)")
+                  "linearizable (sees every acknowledged write; default), bounded=DURATION (may "
+                  "lack the last DURATION, such as 500ms) or any (what the nearest replica has)")
       ->type_name("LEVEL");
 }
 

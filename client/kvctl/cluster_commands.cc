@@ -49,6 +49,8 @@ ordered_json node_json(const NodeStatus& node) {
                {"block_bytes", node.block_bytes},
                {"disk_bytes_free", node.disk_bytes_free},
                {"last_append_us", node.last_append_us},
+               {"read_probes", node.read_probes},
+               {"bounded_reads", node.bounded_reads},
                {"uptime_ms", node.uptime_ms},
                {"leader_since_ms", node.leader_since_ms},
                {"learner", node.member.learner},

@@ -1,5 +1,7 @@
 #include "proto/base/clock.h"
 
+#include <time.h>
+
 #include <atomic>
 
 namespace ballast {
@@ -14,6 +16,14 @@ Clock::time_point Clock::now() {
     return time->now;
   return time_point(
       std::chrono::duration_cast<duration>(std::chrono::steady_clock::now().time_since_epoch()));
+}
+
+BootClock::time_point BootClock::now() {
+  if (const SimulatedTime* time = simulated.load(std::memory_order_relaxed)) [[unlikely]]
+    return time_point(time->now.time_since_epoch());
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);  // in the vDSO, like the monotonic clock
+  return time_point(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
 }
 
 uint64_t wall_clock_ms() {

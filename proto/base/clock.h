@@ -17,11 +17,23 @@ struct Clock {
   static time_point now();
 };
 
+// The same, but it goes on while the machine is suspended: for ages that are promised to others.
+// For timers there is Clock; the points of the two do not compare. Thread-safe.
+struct BootClock {
+  using duration = Clock::duration;
+  using rep = duration::rep;
+  using period = duration::period;
+  using time_point = std::chrono::time_point<BootClock, duration>;
+  static constexpr bool is_steady = true;  // NOLINT(readability-identifier-naming)
+
+  static time_point now();
+};
+
 // Milliseconds since 1970, UTC, for what is written into entries. May go back. Thread-safe.
 uint64_t wall_clock_ms();
 
-// What now() and wall_clock_ms() of all threads say until the next call; null: the system's clocks.
-// For simulators, which have one thread.
+// What both now() and wall_clock_ms() of all threads say until the next call; null: the system's
+// clocks. For simulators, which have one thread.
 struct SimulatedTime {
   Clock::time_point now;
   uint64_t wall_ms = 0;

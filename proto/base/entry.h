@@ -3,10 +3,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "proto/base/bytes.h"
+#include "proto/base/crc32c.h"
 #include "proto/base/strong_int.h"
 
 namespace ballast {
@@ -22,30 +25,55 @@ enum class EntryKind : uint8_t {
 std::string_view entry_kind_name(EntryKind kind);
 bool entry_kind_valid(uint8_t kind);
 
-// An entry as the core sees it: where it stands and how big it is. The core never owns the bytes.
+// An entry as the core sees it: where it stands, how big it is, and the checksum of its bytes. The
+// core never owns the bytes.
 struct EntryMeta {
   Term term;
   Index index;
   EntryKind kind = EntryKind::kNoop;
   uint32_t header_bytes = 0;
   uint32_t payload_bytes = 0;
+  uint32_t checksum = 0;  // entry_checksum()
 
   uint64_t bytes() const { return uint64_t{header_bytes} + payload_bytes; }
   auto operator<=>(const EntryMeta&) const = default;
 };
 
+// The CRC32C of the payload followed by the header. The long part comes first, since its checksum
+// is known by then and stands in the log's records as well.
+inline uint32_t entry_checksum(std::span<const std::byte> header, uint32_t payload_crc) {
+  return crc32c(header, payload_crc);
+}
+
 // An entry with its bytes. `header` is the serialized description (storage.proto), small;
 // `payload` is a block's bytes or empty.
+//
+// The payload's checksum is computed once, here, and goes with the entry to the followers and the
+// disks: bytes that change on their way, in memory too, are noticed. Hence nobody changes an entry.
 struct Entry {
+  Entry() = default;
+  Entry(Term of_term, Index at, EntryKind of_kind, Bytes its_header = {}, Bytes its_payload = {})
+      : term(of_term),
+        index(at),
+        kind(of_kind),
+        header(std::move(its_header)),
+        payload(std::move(its_payload)),
+        payload_crc(crc32c(payload.span())) {}
+
   Term term;
   Index index;
   EntryKind kind = EntryKind::kNoop;
   Bytes header;
   Bytes payload;
+  uint32_t payload_crc = 0;
 
   EntryMeta meta() const {
-    return {term, index, kind, static_cast<uint32_t>(header.size()),
-            static_cast<uint32_t>(payload.size())};
+    return {term,
+            index,
+            kind,
+            static_cast<uint32_t>(header.size()),
+            static_cast<uint32_t>(payload.size()),
+            entry_checksum(header.span(), payload_crc)};
   }
 };
 

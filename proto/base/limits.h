@@ -59,6 +59,9 @@ inline constexpr int kElectionTicksMax = 120;
 inline constexpr std::chrono::seconds kDiskStalled{1};
 inline constexpr std::chrono::seconds kDiskDead{10};
 inline constexpr std::chrono::seconds kRequestDeadlineMax{3600};
+// What a bounded read may ask for.
+inline constexpr std::chrono::milliseconds kStalenessMin{1};
+inline constexpr std::chrono::hours kStalenessMax{1};
 inline constexpr std::chrono::hours kUploadLease{1};
 inline constexpr std::chrono::hours kSessionLease{24};
 

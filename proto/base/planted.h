@@ -29,6 +29,8 @@ enum class PlantedBug : int {
   kConfigurationAtCommit,     // a configuration is in force only when it is committed
   kLateWriteCounts,           // a write that completes counts for entries that replaced its own
   kDiskNotChecked,            // a wiped disk goes on under the name of the one before
+  kFreshSinceAnswer,          // a replica takes itself for as fresh as an answer, not its question
+  kFreshBeforeApplied,        // and before it has applied what the answer said
 };
 
 #ifdef BALLAST_PLANTED_BUGS

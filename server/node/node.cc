@@ -12,7 +12,6 @@ namespace ballast::server {
 namespace {
 
 constexpr uint64_t kTicksAtOnceMax = 20;  // after a pause of the process
-constexpr size_t kApplyEntriesMax = 256;
 constexpr auto kExpirePeriod = std::chrono::seconds(10);
 constexpr uint32_t kExpireRows = 1000;
 
@@ -23,7 +22,7 @@ Membership read_membership(pb::ConfigurationEntry founding, const storage::LogSt
     if (meta.kind != EntryKind::kConfiguration) continue;
     auto read = log.prepare_read(meta.index, meta.index);
     BALLAST_CHECK(read.has_value());
-    const auto entries = (*read)->run();
+    const auto entries = (*read)->heads();
     BALLAST_CHECK(entries.has_value(), "reading the configuration of entry {}: {}", meta.index,
                   entries.error().message);
     auto members = parse_configuration(entries->front().header);
@@ -53,12 +52,15 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       cache_(options.cache_bytes),
       tick_timer_(strand),
       expire_timer_(strand),
+      flush_timer_(strand),
       applied_signal_(strand),
       commit_signal_(strand),
       stored_signal_(strand),
       progress_signal_(strand),
+      freshness_signal_(strand),
       commit_(state_->applied().index),
       applied_(state_->applied().index),
+      freshness_(applied_),
       leader_since_(Clock::now()) {
   cache_.set_durable(log_->durable());
   if (!disk_.empty()) shown_[options.raft.id] = {disk_, options.address, joined_};
@@ -79,6 +81,7 @@ void Node::start(PeerSender& sender) {
   spawn(&Node::tick_loop);
   spawn(&Node::apply_loop);
   spawn(&Node::expire_loop);
+  spawn(&Node::flush_loop);
   wake();
 }
 
@@ -86,9 +89,11 @@ asio::awaitable<void> Node::stop() {
   stopping_ = true;
   tick_timer_.cancel();
   expire_timer_.cancel();
+  flush_timer_.cancel();
   commit_signal_.notify();
   stored_signal_.notify();
   progress_signal_.notify();
+  freshness_signal_.notify();
   for (auto& [index, waiter] : waiters_)
     waiter.promise->set(fail(Errc::kUnknownOutcome, "the node is shutting down"));
   for (auto& [id, promise] : reads_) promise->set({.id = id, .index = Index{}, .refused = true});
@@ -215,7 +220,7 @@ std::vector<Entry> Node::take_bytes(std::span<const EntryMeta> metas) {
       // The core makes entries itself only when a term begins.
       BALLAST_CHECK(meta.kind == EntryKind::kNoop && meta.bytes() == 0,
                     "entry {} of term {} came without its bytes", meta.index, meta.term);
-      entries.push_back({.term = meta.term, .index = meta.index, .kind = meta.kind});
+      entries.emplace_back(meta.term, meta.index, meta.kind);
     }
     BALLAST_CHECK(entries.back().meta() == meta, "entry {} is not what the core was told",
                   meta.index);
@@ -244,144 +249,37 @@ void Node::note_commit(Index commit) {
   commit_signal_.notify();
 }
 
-void Node::resolve_reads(std::span<const raft::ReadState> reads) {
-  for (const raft::ReadState& read : reads) {
-    const auto found = reads_.find(read.id);
-    if (found != reads_.end()) found->second->set(read);
-  }
-}
-
-// ---- entries from memory or disk ------------------------------------------------------------
-
-asio::awaitable<std::vector<Entry>> Node::read_log(Index first, Index last) {
-  auto plan = log_->prepare_read(first, last);
-  if (!plan) co_return std::vector<Entry>{};
-  std::shared_ptr<storage::LogRead> read = *std::move(plan);
-  auto entries = co_await net::on_worker(workers_, [read] { return read->run(); });
-  // A log that can't be read back is no log: never pretend that there is nothing (design.md 5).
-  if (!entries) {
-    fail_stop("reading the log", entries.error());
-    co_return std::vector<Entry>{};
-  }
-  co_return *std::move(entries);
-}
-
 void Node::fail_stop(std::string_view what, const Error& error) {
   BALLAST_CHECK(on_fatal_, "{}: {}", what, error.message);
   stopping_ = true;
   on_fatal_(error);
 }
 
-asio::awaitable<std::vector<Entry>> Node::entries_for(std::vector<EntryMeta> metas) {
-  std::vector<Entry> entries;
-  for (size_t i = 0; i < metas.size();) {
-    if (const Entry* cached = cache_.find(metas[i].index)) {
-      entries.push_back(*cached);
-      ++i;
-      continue;
-    }
-    size_t end = i + 1;
-    while (end < metas.size() && cache_.find(metas[end].index) == nullptr) ++end;
-    std::vector<Entry> read = co_await read_log(metas[i].index, metas[end - 1].index);
-    if (read.size() != end - i) co_return std::vector<Entry>{};
-    std::move(read.begin(), read.end(), std::back_inserter(entries));
-    i = end;
-  }
-  for (size_t i = 0; i < metas.size(); ++i) {
-    if (entries[i].meta() != metas[i]) co_return std::vector<Entry>{};
-  }
-  co_return entries;
-}
-
-// ---- applying ---------------------------------------------------------------------------------
-
-asio::awaitable<std::vector<Entry>> Node::next_batch() {
-  std::vector<EntryMeta> metas;
-  size_t bytes = 0;
-  for (Index index = applied_ + 1; index <= commit_ && metas.size() < kApplyEntriesMax; ++index) {
-    const EntryMeta meta = core_.meta_at(index);
-    bytes += meta.bytes();
-    if (!metas.empty() && bytes > limits::kApplyBatchBytesMax) break;
-    metas.push_back(meta);
-  }
-  std::vector<Entry> entries = co_await entries_for(metas);
-  BALLAST_CHECK(!entries.empty() || stopping_,
-                "committed entry {} is neither in memory nor in the log", applied_ + 1);
-  co_return entries;
-}
-
-asio::awaitable<void> Node::apply_loop() {
-  while (!stopping_) {
-    if (applied_ >= commit_) {
-      co_await commit_signal_.wait_until(Clock::time_point::max());
-      continue;
-    }
-    const std::vector<Entry> entries = co_await next_batch();
-    if (entries.empty()) break;  // stopping
-    const auto results = co_await net::on_worker(workers_, [&] { return state_->apply(entries); });
-    // Nothing may be skipped: a node that can't apply an entry ends.
-    if (!results) {
-      fail_stop("applying entries", results.error());
-      break;
-    }
-    applied_ = entries.back().index;
-    complete_waiters(entries, *results);
-    applied_signal_.notify();
-  }
-}
-
-// Another primary's entries replaced some of ours: those can't be committed any more, since its
-// log, which is up to date, does not have them. Nobody needs to wait for the index to be applied.
-void Node::fail_lost_waiters() {
-  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
-    if (core_.term_at(waiter->first) == waiter->second.term) {
-      ++waiter;
-      continue;
-    }
-    waiter->second.promise->set(
-        fail(Errc::kUnavailable, "another primary took over before this write was replicated"));
-    waiter = waiters_.erase(waiter);
-  }
-}
-
-void Node::complete_waiters(std::span<const Entry> entries,
-                            std::span<const pb::ApplyResult> results) {
-  for (size_t i = 0; i < entries.size(); ++i) {
-    const auto [begin, end] = waiters_.equal_range(entries[i].index);
-    for (auto waiter = begin; waiter != end; ++waiter) {
-      if (waiter->second.term == entries[i].term)
-        waiter->second.promise->set(results[i]);
-      else
-        waiter->second.promise->set(
-            fail(Errc::kUnavailable, "another primary took over before this write was replicated"));
-    }
-    waiters_.erase(begin, end);
-  }
-}
-
 // ---- writes -----------------------------------------------------------------------------------
 
 // Returns the index of the first entry.
 Result<Index> Node::propose(std::vector<Draft> drafts) {
+  std::vector<Entry> entries;  // the core says where they stand
   std::vector<raft::Core::Proposal> proposals;
-  for (const Draft& draft : drafts) {
-    raft::Core::Proposal proposal{.kind = draft.kind,
-                                  .header_bytes = static_cast<uint32_t>(draft.header.size()),
-                                  .payload_bytes = static_cast<uint32_t>(draft.payload.size())};
-    if (draft.kind == EntryKind::kConfiguration) {
-      BALLAST_TRY(const auto members, parse_configuration(draft.header));
+  for (Draft& draft : drafts) {
+    const Entry& entry = entries.emplace_back(Term(), Index(), draft.kind, std::move(draft.header),
+                                              std::move(draft.payload));
+    const EntryMeta meta = entry.meta();
+    raft::Core::Proposal proposal{.kind = meta.kind,
+                                  .header_bytes = meta.header_bytes,
+                                  .payload_bytes = meta.payload_bytes,
+                                  .checksum = meta.checksum};
+    if (entry.kind == EntryKind::kConfiguration) {
+      BALLAST_TRY(const auto members, parse_configuration(entry.header));
       proposal.configuration = configuration_of(members);
     }
     proposals.push_back(std::move(proposal));
   }
   BALLAST_TRY(const Index first, core_.propose(proposals));
-  const Term term = core_.term();
-  for (size_t i = 0; i < drafts.size(); ++i) {
-    incoming_.insert_or_assign({first + i, term}, Entry{.term = term,
-                                                        .index = first + i,
-                                                        .kind = drafts[i].kind,
-                                                        .header = std::move(drafts[i].header),
-                                                        .payload = std::move(drafts[i].payload)});
+  for (size_t i = 0; i < entries.size(); ++i) {
+    entries[i].term = core_.term();
+    entries[i].index = first + i;
+    incoming_.insert_or_assign({entries[i].index, entries[i].term}, std::move(entries[i]));
   }
   wake();
   return first;
@@ -489,27 +387,7 @@ asio::awaitable<void> Node::expire_loop() {
   }
 }
 
-// ---- reads and leadership -----------------------------------------------------------------------
-
-asio::awaitable<Status> Node::linearize(Clock::time_point deadline) {
-  if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
-  BALLAST_CO_TRY(const uint64_t id, core_.read_index());
-  auto promise = std::make_shared<net::Promise<raft::ReadState>>(strand_);
-  reads_.emplace(id, promise);
-  wake();
-  const std::optional<raft::ReadState> read = co_await promise->get(deadline);
-  reads_.erase(id);
-  if (!read)
-    co_return fail(Errc::kUnavailable, "no majority confirmed the read before its deadline");
-  if (read->refused)
-    co_return fail(Errc::kUnavailable, "the primary changed while the read waited");
-  while (applied_ < read->index) {
-    if (stopping_ || !co_await applied_signal_.wait_until(deadline))
-      co_return fail(Errc::kUnavailable, "entry {} was not applied before the read's deadline",
-                     read->index);
-  }
-  co_return Status{};
-}
+// ---- leadership ---------------------------------------------------------------------------------
 
 asio::awaitable<Result<NodeId>> Node::transfer_leadership(NodeId to, Clock::time_point deadline) {
   BALLAST_CO_TRY_STATUS(core_.transfer_leadership(to));

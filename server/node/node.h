@@ -6,6 +6,7 @@
 // demands.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
@@ -19,6 +20,7 @@
 #include "proto/net/event.h"
 #include "proto/service.pb.h"
 #include "server/node/entry_cache.h"
+#include "server/node/freshness.h"
 #include "server/node/membership.h"
 #include "server/node/transport_interface.h"
 #include "server/raft/core.h"
@@ -95,6 +97,10 @@ class Node {
                                              Clock::time_point deadline);
   // Returns when the state shows everything acknowledged before the call (ReadIndex).
   asio::awaitable<Status> linearize(Clock::time_point deadline);
+  // Returns when the state shows everything that was acknowledged earlier than `bound` before the
+  // call: at once while it is known to, else as linearize(). Errors: kTooStale if it can't be known
+  // here, now or by the deadline.
+  asio::awaitable<Status> freshen(std::chrono::microseconds bound, Clock::time_point deadline);
   // Changes the members to `target`, by way of a joint configuration if the voters change, and
   // returns when that is committed. Errors: those of Core::propose and of write().
   asio::awaitable<Status> change_members(pb::ConfigurationEntry target, Clock::time_point deadline);
@@ -119,6 +125,10 @@ class Node {
   uint64_t bytes_after(Index match) const;
   uint64_t exposure_bytes() const { return exposure_bytes_; }
   Clock::time_point leader_since() const { return leader_since_; }
+  // How often this node asked a quorum for the index of a read.
+  uint64_t read_probes() const { return read_probes_; }
+  // How many reads freshen() let pass.
+  uint64_t bounded_reads() const { return bounded_reads_; }
 
  private:
   using ApplyOutcome = Result<pb::ApplyResult>;
@@ -141,21 +151,31 @@ class Node {
   void pin_members();
   Status propose_members(const pb::ConfigurationEntry& next);
   std::vector<Entry> take_bytes(std::span<const EntryMeta> metas);
+  // Asks for the index of a read: resolve_reads() takes the answer for the id that this returns.
+  Result<uint64_t> probe();
   void resolve_reads(std::span<const raft::ReadState> reads);
+  std::unexpected<Error> too_stale(std::chrono::microseconds bound, std::string_view why) const;
   void note_leadership();
   void note_commit(Index commit);
   Result<Index> propose(std::vector<Draft> drafts);
   asio::awaitable<void> apply_loop();
-  asio::awaitable<std::vector<Entry>> next_batch();
-  asio::awaitable<std::vector<Entry>> read_log(Index first, Index last);
+  asio::awaitable<std::vector<storage::Committed>> next_batch();
+  template <class Read>
+  asio::awaitable<std::vector<Read>> read_log(Index first, Index last,
+                                              Result<std::vector<Read>> (storage::LogRead::*how)());
+  template <class Read, class Cached>
+  asio::awaitable<std::vector<Read>> collect(std::vector<EntryMeta> metas, Cached cached,
+                                             Result<std::vector<Read>> (storage::LogRead::*how)());
   void fail_stop(std::string_view what, const Error& error);
   void fail_lost_waiters();
-  void complete_waiters(std::span<const Entry> entries, std::span<const pb::ApplyResult> results);
+  void complete_waiters(std::span<const storage::Committed> entries,
+                        std::span<const pb::ApplyResult> results);
   asio::awaitable<Result<pb::ApplyResult>> wait_applied(Index index, Term term,
                                                         Clock::time_point deadline);
   asio::awaitable<Status> wait_everywhere(Index index, Term term, Clock::time_point deadline);
   bool durable_everywhere(Index index) const;
   asio::awaitable<void> expire_loop();
+  asio::awaitable<void> flush_loop();
 
   std::function<void(const Error&)> on_fatal_;
   const std::string disk_;
@@ -178,12 +198,18 @@ class Node {
 
   Timer tick_timer_;
   Timer expire_timer_;
-  net::Signal applied_signal_;   // applied_ moved, or the node stops
-  net::Signal commit_signal_;    // commit_ moved, or the node stops
-  net::Signal stored_signal_;    // bytes became durable
-  net::Signal progress_signal_;  // a follower's match or the leadership may have moved
+  Timer flush_timer_;
+  net::Signal applied_signal_;    // applied_ moved, or the node stops
+  net::Signal commit_signal_;     // commit_ moved, or the node stops
+  net::Signal stored_signal_;     // bytes became durable
+  net::Signal progress_signal_;   // a follower's match or the leadership may have moved
+  net::Signal freshness_signal_;  // freshness_ may have changed, or the node stops
   Index commit_;
   Index applied_;
+  uint64_t unflushed_bytes_ = 0;  // of the log, applied since the rows were flushed
+  Freshness freshness_;
+  uint64_t read_probes_ = 0;
+  uint64_t bounded_reads_ = 0;
   NodeId leader_seen_;
   std::map<NodeId, ShownMember> shown_;
   bool pin_due_ = false;  // something that pin_members() depends on has changed

@@ -21,7 +21,7 @@ std::string_view role_name(Role role) {
 Core::Impl::Impl(Options given, InitialState initial)
     : options(std::move(given)),
       prng(options.seed),
-      log(initial.log, initial.base),
+      log(initial.log, initial.base, initial.base_chain),
       configurations({initial.configuration_index, std::move(initial.configuration)},
                      std::move(initial.configurations)),
       hard(initial.hard_state),
@@ -175,6 +175,7 @@ Ready Core::ready() { return impl_->ready(); }
 void Core::storage_done(uint64_t ticket) { impl_->storage_done(ticket); }
 Term Core::term_at(Index index) const { return impl_->log.term_at(index); }
 EntryMeta Core::meta_at(Index index) const { return impl_->log.meta_at(index); }
+uint32_t Core::chain_at(Index index) const { return impl_->log.chain_at(index); }
 Term Core::term() const { return impl_->hard.term; }
 Role Core::role() const { return impl_->role; }
 NodeId Core::leader() const { return impl_->leader; }

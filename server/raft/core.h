@@ -72,11 +72,13 @@ struct InitialState {
   std::vector<ConfigurationAt> configurations;  // of all entries of that kind in the log, in order
   Index configuration_index;                    // of `configuration`; 0: of no entry
   Position base;                                // where the log begins: what came before is applied
+  uint32_t base_chain = 0;                      // Log::chain_at(base.index)
 };
 
 // The state of a group at a place of its log, as another node's driver has brought it here.
 struct Snapshot {
   Position at;
+  uint32_t chain = 0;           // Core::chain_at(at.index)
   Configuration configuration;  // in force there
   Index configuration_index;
 };
@@ -149,6 +151,7 @@ class Core {
     EntryKind kind = EntryKind::kNoop;
     uint32_t header_bytes = 0;
     uint32_t payload_bytes = 0;
+    uint32_t checksum = 0;                       // entry_checksum()
     std::optional<Configuration> configuration;  // of an entry of kind kConfiguration
   };
   // Appends entries to the leader's log, all or none. Returns the index of the first; the term is
@@ -199,6 +202,7 @@ class Core {
 
   Term term_at(Index index) const;       // 0 if there is no such entry, or not any more
   EntryMeta meta_at(Index index) const;  // REQUIRES: base < index <= last
+  uint32_t chain_at(Index index) const;  // REQUIRES: base <= index <= last
   Term term() const;
   Role role() const;
   NodeId leader() const;

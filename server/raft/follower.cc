@@ -35,12 +35,27 @@ void Core::Impl::handle(const Message& message, const Append& append) {
     send(message.from, AppendReply{true, previous, hint, log.term_at(hint)});
     return;
   }
+  if (previous >= log.base().index) {
+    check_same_history(append);
+  }
   append_received(append, message.term);
   const Index covered = previous + append.entries.size();
   commit_to(std::min(append.commit, covered));
   // Said when everything up to there is durable, also if these entries came earlier.
   send(message.from, AppendReply{.rejected = false, .index = covered},
        BALLAST_PLANTED(kAckBeforeDurable) ? 0 : log.ticket_of(covered, next_ticket));
+}
+
+// Two logs with the same term at the same index, and other entries before: one of the two nodes has
+// changed what it had, and which of them is for people to find out.
+void Core::Impl::check_same_history(const Append& append) const {
+  const Index previous = append.previous_index;
+  BALLAST_CHECK(
+      log.chain_at(previous) == append.previous_chain,
+      "this node's log and the primary's (node {}, term {}) both have an entry {} of term "
+      "{}, but differ before it: one of them was damaged. Keep both data directories; a "
+      "third node's log tells which one is wrong, and that node must be replaced",
+      leader, hard.term, previous, append.previous_term);
 }
 
 // Entries that are there already stay, and so does what follows them: an Append that is late or
@@ -50,7 +65,14 @@ void Core::Impl::append_received(const Append& append, Term leader_term) {
   for (const EntryMeta& entry : append.entries) {
     ++expected;
     BALLAST_CHECK(entry.index == expected && entry.term <= leader_term);
-    if (entry.index <= log.base().index || log.term_at(entry.index) == entry.term) continue;
+    if (entry.index <= log.base().index) continue;
+    if (log.term_at(entry.index) == entry.term) {
+      BALLAST_CHECK(log.meta_at(entry.index) == entry,
+                    "entry {} of term {} is not the primary's (node {}): one of the two logs was "
+                    "damaged",
+                    entry.index, entry.term, leader);
+      continue;
+    }
     if (entry.index <= log.last()) {
       BALLAST_CHECK(entry.index > commit, "committed entry {} of term {} conflicts with term {}",
                     entry.index, log.term_at(entry.index), entry.term);

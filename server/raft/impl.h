@@ -89,6 +89,7 @@ struct Core::Impl {
   void handle(const Message& message, const Append& append);
   void handle(const Message& message, const Heartbeat& heartbeat);
   void follow(NodeId from);
+  void check_same_history(const Append& append) const;
   void append_received(const Append& append, Term leader_term);
 
   // reads.cc

@@ -121,6 +121,7 @@ Violations check_log_matching(const Core& a, const Core& b) {
   Index index = std::min(a.last(), b.last());
   while (index > Index() && a.term_at(index) != b.term_at(index)) index = index - 1;
   const Index begin = std::max(a.base().index, b.base().index);
+  if (index >= begin && a.chain_at(index) == b.chain_at(index)) return out;
   for (; index > begin; index = index - 1) {
     if (a.meta_at(index) == b.meta_at(index)) continue;
     out.push_back(fmt::format("nodes {} and {} differ at index {} below an equal entry",

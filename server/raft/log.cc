@@ -1,8 +1,10 @@
 #include "server/raft/log.h"
 
 #include <algorithm>
+#include <array>
 
 #include "proto/base/check.h"
+#include "proto/base/crc32c.h"
 #include "proto/base/planted.h"
 
 namespace ballast::raft {
@@ -11,9 +13,19 @@ namespace {
 constexpr uint32_t kHeaderBits = 24;
 constexpr uint32_t kHeaderMask = (uint32_t{1} << kHeaderBits) - 1;
 
+// The chain value of an entry behind one whose value is `before`.
+uint32_t chain_after(uint32_t before, const EntryMeta& entry) {
+  const std::array<uint64_t, 4> words{
+      entry.term.value(), entry.index.value(),
+      uint64_t{static_cast<uint8_t>(entry.kind)} << 32 | entry.header_bytes,
+      uint64_t{entry.checksum} << 32 | entry.payload_bytes};
+  return crc32c(std::as_bytes(std::span(words)), before);
+}
+
 }  // namespace
 
-Log::Log(const std::vector<EntryMeta>& durable, Position base) : base_(base) {
+Log::Log(const std::vector<EntryMeta>& durable, Position base, uint32_t base_chain)
+    : base_(base), base_chain_(base_chain) {
   for (const EntryMeta& entry : durable) append(entry);
   submitted_ = last();
   stable_ = last();
@@ -29,8 +41,18 @@ EntryMeta Log::meta_at(Index index) const {
   BALLAST_CHECK(index > base_.index && index <= last(), "no entry {} in ({}, {}]", index,
                 base_.index, last());
   const Slot& slot = slot_at(index);
-  return {slot.term, index, static_cast<EntryKind>(slot.kind_and_header_bytes >> kHeaderBits),
-          slot.kind_and_header_bytes & kHeaderMask, slot.payload_bytes};
+  return {slot.term,
+          index,
+          static_cast<EntryKind>(slot.kind_and_header_bytes >> kHeaderBits),
+          slot.kind_and_header_bytes & kHeaderMask,
+          slot.payload_bytes,
+          slot.checksum};
+}
+
+uint32_t Log::chain_at(Index index) const {
+  BALLAST_CHECK(index >= base_.index && index <= last(), "no entry {} in [{}, {}]", index,
+                base_.index, last());
+  return index == base_.index ? base_chain_ : slot_at(index).chain;
 }
 
 uint64_t Log::bytes_between(Index after, Index until) const {
@@ -55,7 +77,8 @@ void Log::append(const EntryMeta& entry) {
                 entry.index, entry.term, last_term());
   BALLAST_CHECK(entry.header_bytes <= kHeaderMask);
   const uint32_t kind = static_cast<uint32_t>(entry.kind) << kHeaderBits;
-  slots_.push_back({entry.term, entry.payload_bytes, kind | entry.header_bytes});
+  slots_.push_back({entry.term, entry.payload_bytes, kind | entry.header_bytes, entry.checksum,
+                    chain_after(chain_at(last()), entry)});
 }
 
 void Log::truncate_behind(Index keep) {
@@ -76,13 +99,15 @@ void Log::compact(Index upto) {
   BALLAST_CHECK(base_.index <= upto && upto <= stable_, "compaction up to {}, durable are ({}, {}]",
                 upto, base_.index, stable_);
   const Position base{upto, term_at(upto)};
+  base_chain_ = chain_at(upto);
   slots_.erase(slots_.begin(), slots_.begin() + static_cast<std::ptrdiff_t>(upto - base_.index));
   base_ = base;
 }
 
-void Log::restart_behind(Position base) {
+void Log::restart_behind(Position base, uint32_t base_chain) {
   slots_.clear();
   base_ = base;
+  base_chain_ = base_chain;
   submitted_ = base.index;
   stable_ = base.index;
   // What is still on its way to the disk belongs to the log that is gone.

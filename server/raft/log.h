@@ -1,5 +1,9 @@
-// The log as the core knows it: the term and the sizes of every entry, and which of them are
-// durable. The bytes live elsewhere.
+// The log as the core knows it: the term, the sizes and the checksum of every entry, and which of
+// them are durable. The bytes live elsewhere.
+//
+// Each entry also has a chain value, the checksum of all entries up to it. Raft says that two logs
+// with the same term at the same index are the same up to there (thesis section 3.5, log matching);
+// by the chain values two nodes can see whether it holds.
 //
 // It begins behind base(): what lies before was applied and dropped, or came as a snapshot. Three
 // cursors follow: base() <= stable() <= submitted <= last(). An entry is appended here, then handed
@@ -17,8 +21,9 @@ namespace ballast::raft {
 
 class Log {
  public:
-  // REQUIRES: contiguous from base.index + 1 on, terms never fall. All of it counts as durable.
-  explicit Log(const std::vector<EntryMeta>& durable, Position base = {});
+  // `base_chain` is the chain value at the base. REQUIRES: contiguous from base.index + 1 on, terms
+  // never fall. All of it counts as durable.
+  explicit Log(const std::vector<EntryMeta>& durable, Position base = {}, uint32_t base_chain = 0);
 
   Position base() const { return base_; }
   Index last() const { return base_.index + slots_.size(); }
@@ -27,6 +32,8 @@ class Log {
   Term term_at(Index index) const;
   // REQUIRES: base().index < index <= last().
   EntryMeta meta_at(Index index) const;
+  // REQUIRES: base().index <= index <= last().
+  uint32_t chain_at(Index index) const;
   // The bytes of the entries in (after, until]. REQUIRES: base().index <= after <= until <= last().
   uint64_t bytes_between(Index after, Index until) const;
   // The last index <= limit whose entry has a term <= `term`; the base's if there is none. It is
@@ -42,8 +49,8 @@ class Log {
 
   // Drops the entries up to `upto`. REQUIRES: base().index <= upto <= stable().
   void compact(Index upto);
-  // Drops everything: the log goes on behind `base`.
-  void restart_behind(Position base);
+  // Drops everything: the log goes on behind `base`, whose chain value is given.
+  void restart_behind(Position base, uint32_t base_chain);
 
   bool has_unsubmitted() const { return submitted_ < last(); }
   // The entries that no write holds yet; from now on the write `ticket` does.
@@ -63,8 +70,10 @@ class Log {
     Term term;
     uint32_t payload_bytes;
     uint32_t kind_and_header_bytes;  // kind in the upper 8 bits
+    uint32_t checksum;
+    uint32_t chain;
   };
-  static_assert(sizeof(Slot) == 16);
+  static_assert(sizeof(Slot) == 24);
 
   const Slot& slot_at(Index index) const { return slots_[index - base_.index - 1]; }
 
@@ -78,6 +87,7 @@ class Log {
   // Of the indexes behind the base; a deque never copies millions of slots at once.
   std::deque<Slot> slots_;
   Position base_;
+  uint32_t base_chain_ = 0;
   Index submitted_;
   Index stable_;
   std::deque<Write> writes_;

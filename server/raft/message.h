@@ -31,6 +31,7 @@ struct VoteReply {
 struct Append {
   Index previous_index;
   Term previous_term;
+  uint32_t previous_chain = 0;  // Log::chain_at(previous_index)
   Index commit;
   std::vector<EntryMeta> entries;
   std::vector<ConfigurationAt> configurations;  // what the entries of that kind hold

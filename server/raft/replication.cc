@@ -46,8 +46,12 @@ Result<Index> Core::Impl::propose(std::span<const Proposal> proposals) {
 }
 
 void Core::Impl::append_own(const Proposal& proposal) {
-  const EntryMeta entry{hard.term, log.last() + 1, proposal.kind, proposal.header_bytes,
-                        proposal.payload_bytes};
+  const EntryMeta entry{hard.term,
+                        log.last() + 1,
+                        proposal.kind,
+                        proposal.header_bytes,
+                        proposal.payload_bytes,
+                        proposal.checksum};
   log.append(entry);
   uncommitted_bytes += entry.bytes();
   if (proposal.configuration) configure(entry.index, *proposal.configuration);
@@ -84,6 +88,7 @@ bool Core::Impl::send_append(Progress& peer, bool empty) {
   Append append;
   append.previous_index = peer.next() - 1;
   append.previous_term = log.term_at(append.previous_index);
+  append.previous_chain = log.chain_at(append.previous_index);
   append.commit = commit;
   if (!empty) append.entries = entries_for(peer);
   if (append.entries.empty() && !empty && !peer.probing()) return false;

@@ -32,8 +32,12 @@ void Core::Impl::snapshot_installed(const Snapshot& snapshot) {
   BALLAST_CHECK(role != Role::kLeader, "a snapshot at {} beyond the leader's commit {}",
                 snapshot.at.index, commit);
   // A log that holds the snapshot's place goes on behind it as it is.
-  if (log.term_at(snapshot.at.index) != snapshot.at.term) {
-    log.restart_behind(snapshot.at);
+  if (log.term_at(snapshot.at.index) == snapshot.at.term) {
+    BALLAST_CHECK(log.chain_at(snapshot.at.index) == snapshot.chain,
+                  "a snapshot at {} of term {} was made of another log than this one",
+                  snapshot.at.index, snapshot.at.term);
+  } else {
+    log.restart_behind(snapshot.at, snapshot.chain);
     configurations =
         ConfigurationHistory({snapshot.configuration_index, snapshot.configuration}, {});
   }

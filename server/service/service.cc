@@ -31,6 +31,17 @@ Clock::time_point deadline_of(const pb::Request& request) {
   return Clock::now() + std::clamp(asked, milliseconds(1), kMax);
 }
 
+Result<std::chrono::microseconds> bound_of(const pb::Request& request) {
+  using std::chrono::microseconds;
+  constexpr auto kMin = static_cast<uint64_t>(microseconds(limits::kStalenessMin).count());
+  constexpr auto kMax = static_cast<uint64_t>(microseconds(limits::kStalenessMax).count());
+  const uint64_t asked = request.max_staleness_us();
+  if (asked < kMin || asked > kMax)
+    return fail(Errc::kInvalidArgument, "a read's bound of {} us; it must be {} to {}", asked, kMin,
+                kMax);
+  return microseconds(asked);
+}
+
 // Checks what apply() would find out too late: an entry that it can't take would be refused on
 // every replica, and one that is too big can't be sent.
 Status check_header(size_t bytes) {
@@ -225,10 +236,22 @@ asio::awaitable<Result<Answer>> Service::wait(const pb::Request& request, Deadli
 
 // ---- reads --------------------------------------------------------------------------------------
 
+asio::awaitable<Status> Service::reach_level(const pb::Request& request, Deadline deadline) {
+  switch (request.read()) {
+    case pb::READ_LINEARIZABLE: co_return co_await node_.linearize(deadline);
+    case pb::READ_ANY: co_return Status{};
+    case pb::READ_BOUNDED: {
+      BALLAST_CO_TRY(const auto bound, bound_of(request));
+      co_return co_await node_.freshen(bound, deadline);
+    }
+    // Who asks for more than this version knows must not get less.
+    default: co_return fail(Errc::kInvalidArgument, "a read level that this version does not know");
+  }
+}
+
 asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& request,
                                                        Deadline deadline) {
-  if (request.read() == pb::READ_LINEARIZABLE)
-    BALLAST_CO_TRY_STATUS(co_await node_.linearize(deadline));
+  BALLAST_CO_TRY_STATUS(co_await reach_level(request, deadline));
   const storage::StateMachine& state = node_.state();
   const auto read = [&]() -> Result<Answer> {
     Answer answer;
@@ -375,6 +398,8 @@ pb::StatusReply Service::status() const {
   if (!ignored) status.set_disk_bytes_free(space.available);
   status.set_log_bytes(node_.log().disk_bytes());
   status.set_last_append_us(node_.log().last_append_us());
+  status.set_read_probes(node_.read_probes());
+  status.set_bounded_reads(node_.bounded_reads());
   status.set_uptime_ms(ms_since(started_));
   status.set_leader_since_ms(ms_since(node_.leader_since()));
   status.set_blocks(position.blocks);

@@ -38,6 +38,8 @@ class Service {
   using Deadline = Clock::time_point;
   asio::awaitable<Result<Answer>> dispatch(const pb::Request& request, Bytes payload,
                                            uint32_t payload_crc, Deadline deadline);
+  // Waits until the state is as fresh as the request wants it.
+  asio::awaitable<Status> reach_level(const pb::Request& request, Deadline deadline);
   asio::awaitable<Result<Answer>> dispatch_read(const pb::Request& request, Deadline deadline);
   asio::awaitable<Result<Answer>> dispatch_admin(const pb::Request& request, Deadline deadline);
 

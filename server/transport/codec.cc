@@ -14,6 +14,7 @@ void put_append(const raft::Append& append, const std::vector<Entry>& entries,
                 pb::PeerMessage::Append& wire) {
   wire.set_previous_index(append.previous_index.value());
   wire.set_previous_term(append.previous_term.value());
+  wire.set_previous_chain(append.previous_chain);
   wire.set_commit(append.commit.value());
   for (const Entry& entry : entries) {
     pb::EntryHeader& header = *wire.add_entries();
@@ -21,6 +22,7 @@ void put_append(const raft::Append& append, const std::vector<Entry>& entries,
     header.set_kind(static_cast<uint32_t>(entry.kind));
     header.set_header(entry.header.data(), entry.header.size());
     header.set_payload_length(static_cast<uint32_t>(entry.payload.size()));
+    header.set_checksum(entry.meta().checksum);
   }
 }
 
@@ -34,11 +36,11 @@ Result<std::vector<Entry>> take_entries(const pb::PeerMessage::Append& append,
       return fail(Errc::kCorrupt, "an entry of kind {}, which does not exist", header.kind());
     if (header.payload_length() > payload.size() - at)
       return fail(Errc::kCorrupt, "an append's payload ends too early");
-    entries.push_back({.term = Term(header.term()),
-                       .index = ++index,
-                       .kind = static_cast<EntryKind>(header.kind()),
-                       .header = Bytes::copy_of(header.header()),
-                       .payload = payload.slice(at, header.payload_length())});
+    entries.emplace_back(Term(header.term()), ++index, static_cast<EntryKind>(header.kind()),
+                         Bytes::copy_of(header.header()),
+                         payload.slice(at, header.payload_length()));
+    if (entries.back().meta().checksum != header.checksum())
+      return fail(Errc::kCorrupt, "entry {} does not match its checksum", index);
     at += header.payload_length();
   }
   if (at != payload.size())
@@ -51,6 +53,7 @@ Result<raft::Append> take_append(const pb::PeerMessage::Append& wire,
                                  const std::vector<Entry>& entries) {
   raft::Append append{.previous_index = Index(wire.previous_index()),
                       .previous_term = Term(wire.previous_term()),
+                      .previous_chain = wire.previous_chain(),
                       .commit = Index(wire.commit())};
   for (const Entry& entry : entries) {
     append.entries.push_back(entry.meta());

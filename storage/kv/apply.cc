@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kSessionBytes = 16;
 
 template <class Header>
-Result<Header> parse_header(const Entry& entry) {
+Result<Header> parse_header(const Committed& entry) {
   Header header;
   if (!header.ParseFromArray(entry.header.data(), static_cast<int>(entry.header.size())))
     return fail(Errc::kCorrupt, "the header of entry {} is not a {}", entry.index,
@@ -118,7 +118,7 @@ bool is_refusal(Errc code) {
   }
 }
 
-Result<pb::ApplyResult> apply_entry(ApplyContext& context, const Entry& entry) {
+Result<pb::ApplyResult> apply_entry(ApplyContext& context, const Committed& entry) {
   context.index = entry.index.value();
   switch (entry.kind) {
     case EntryKind::kNoop:

@@ -3,9 +3,9 @@
 #include <optional>
 
 #include "proto/base/check.h"
-#include "proto/base/crc32c.h"
 #include "proto/base/limits.h"
 #include "storage/kv/apply.h"
+#include "storage/kv/block_rows.h"
 #include "storage/kv/row_keys.h"
 
 namespace ballast::storage {
@@ -31,10 +31,9 @@ Result<std::optional<Bytes>> stored_bytes(const ApplyContext& context,
   if (!digest) return std::unexpected(digest.error());
   BALLAST_TRY(const auto row, context.rows.row<pb::BlockRow>(block_key(*digest)));
   if (!row) return std::optional<Bytes>();
-  BALLAST_TRY(auto bytes, context.rows.bytes(bytes_key(*digest)));
-  if (!bytes || bytes->size() != row->length() || crc32c(bytes->span()) != row->crc32c())
-    return fail(Errc::kCorrupt, "the stored bytes of block {} are damaged", digest->brief());
-  return bytes;
+  BALLAST_TRY(const auto place, context.rows.row<pb::PlaceRow>(place_key(*digest)));
+  BALLAST_TRY(Bytes bytes, read_block(context.payloads, *digest, *row, place));
+  return std::optional(std::move(bytes));
 }
 
 // The message that a stored block holds. kInvalidArgument if it holds none; nothing if it isn't
@@ -101,7 +100,7 @@ Result<bool> change_references(ApplyContext& context, std::span<const BlockUse> 
 
 }  // namespace
 
-Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEntry& staged) {
+Status stage_block(ApplyContext& context, const Committed& entry, const pb::BlockEntry& staged) {
   const pb::BlockRef& reference = staged.block();
   BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
   const uint64_t lease =
@@ -115,13 +114,12 @@ Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEnt
     if (until <= row.lease_until_ms()) return {};
     if (row.references() == 0) context.rows.erase(lease_key(row.lease_until_ms(), digest));
   } else {
-    if (entry.payload.size() != reference.length() ||
-        crc32c(entry.payload.span()) != reference.crc32c())
+    if (entry.payload_bytes != reference.length() || entry.payload_crc != reference.crc32c())
       return fail(Errc::kCorrupt, "the payload of entry {} is not block {}", entry.index,
                   digest.brief());
     row.set_length(reference.length());
     row.set_crc32c(reference.crc32c());
-    context.rows.put_bytes(bytes_key(digest), entry.payload);
+    context.rows.put_row(place_key(digest), place_row(entry.place));
     ++context.totals.blocks;
     context.totals.block_bytes += reference.length();
   }
@@ -134,7 +132,7 @@ Status stage_block(ApplyContext& context, const Entry& entry, const pb::BlockEnt
 void reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockRow& row) {
   BALLAST_CHECK(context.totals.blocks > 0 && context.totals.block_bytes >= row.length());
   context.rows.erase(block_key(digest));
-  context.rows.erase(bytes_key(digest));
+  context.rows.erase(place_key(digest));
   context.rows.erase(lease_key(row.lease_until_ms(), digest));
   --context.totals.blocks;
   context.totals.block_bytes -= row.length();

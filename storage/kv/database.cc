@@ -102,9 +102,6 @@ class DatabaseView {
  public:
   DatabaseView(rocksdb::DB& database, const rocksdb::Snapshot* snapshot) : database_(database) {
     rows_.snapshot = snapshot;
-    blocks_.snapshot = snapshot;
-    blocks_.verify_checksums = false;  // their own CRC32C is compared
-    blocks_.fill_cache = false;
   }
 
   Result<std::optional<std::string>> get(const std::string& key) const {
@@ -113,15 +110,6 @@ class DatabaseView {
     if (status.IsNotFound()) return std::optional<std::string>();
     if (!status.ok()) return failure("read a row", status);
     return std::optional(std::move(value));
-  }
-  Result<std::optional<Bytes>> bytes(const std::string& key) const {
-    rocksdb::PinnableSlice slice;
-    const rocksdb::Status status =
-        database_.Get(blocks_, database_.DefaultColumnFamily(), key, &slice);
-    if (status.IsNotFound()) return std::optional<Bytes>();
-    if (status.IsIOError()) return failure("read a block", status);
-    if (!status.ok()) return fail(Errc::kCorrupt, "its bytes are damaged: {}", status.ToString());
-    return std::optional(Bytes::copy_of(std::string_view(slice.data(), slice.size())));
   }
   std::unique_ptr<RowCursor> scan(const std::string& lower, const std::string& upper) const {
     return std::make_unique<DatabaseCursor>(database_, rows_, lower, upper);
@@ -139,7 +127,6 @@ class DatabaseView {
  private:
   rocksdb::DB& database_;
   rocksdb::ReadOptions rows_;
-  rocksdb::ReadOptions blocks_;
 };
 
 // RowView by way of a DatabaseView.
@@ -149,9 +136,6 @@ class Viewing : public Base {
   Viewing(rocksdb::DB& database, const rocksdb::Snapshot* snapshot) : view_(database, snapshot) {}
   Result<std::optional<std::string>> get(const std::string& key) const override {
     return view_.get(key);
-  }
-  Result<std::optional<Bytes>> bytes(const std::string& key) const override {
-    return view_.bytes(key);
   }
   std::unique_ptr<RowCursor> scan(const std::string& lower,
                                   const std::string& upper) const override {
@@ -221,14 +205,6 @@ Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options) {
   if (!status.ok())
     return failure(fmt::format("open the database '{}'", options.directory), status);
   return std::make_unique<Database>(std::unique_ptr<rocksdb::DB>(database));
-}
-
-pb::BlockRef block_reference(const Digest& digest, const pb::BlockRow& row) {
-  pb::BlockRef reference;
-  reference.set_digest(std::string(digest.text()));
-  reference.set_length(row.length());
-  reference.set_crc32c(row.crc32c());
-  return reference;
 }
 
 }  // namespace ballast::storage

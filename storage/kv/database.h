@@ -3,9 +3,7 @@
 
 #include <memory>
 
-#include "proto/base/digest.h"
 #include "proto/base/result.h"
-#include "proto/storage.pb.h"
 #include "storage/kv/row_store.h"
 #include "storage/kv/state_machine.h"
 
@@ -13,7 +11,5 @@ namespace ballast::storage {
 
 // Errors: kIo, kCorrupt.
 Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options);
-
-pb::BlockRef block_reference(const Digest& digest, const pb::BlockRow& row);
 
 }  // namespace ballast::storage

@@ -2,9 +2,9 @@
 #include <functional>
 #include <utility>
 
-#include "proto/base/crc32c.h"
 #include "proto/base/limits.h"
 #include "proto/base/names.h"
+#include "storage/kv/block_rows.h"
 #include "storage/kv/row_keys.h"
 #include "storage/kv/state_impl.h"
 
@@ -177,12 +177,9 @@ Result<StateMachine::Block> StateMachine::block(const Digest& digest) const {
   const std::unique_ptr<RowView> rows = impl_->store->snapshot();
   BALLAST_TRY(const auto row, rows->row<pb::BlockRow>(block_key(digest)));
   if (!row) return fail(Errc::kNotFound, "block {} is not stored", digest.brief());
-  auto bytes = rows->bytes(bytes_key(digest));
-  if (!bytes) return fail_within(std::move(bytes).error(), "block {}", digest.brief());
-  if (!*bytes) return fail(Errc::kCorrupt, "the bytes of block {} are missing", digest.brief());
-  if ((*bytes)->size() != row->length() || crc32c((*bytes)->span()) != row->crc32c())
-    return fail(Errc::kCorrupt, "the bytes of block {} do not match their CRC32C", digest.brief());
-  return Block{block_reference(digest, *row), *std::move(*bytes)};
+  BALLAST_TRY(const auto place, rows->row<pb::PlaceRow>(place_key(digest)));
+  BALLAST_TRY(Bytes bytes, read_block(*impl_->payloads, digest, *row, place));
+  return Block{block_reference(digest, *row), std::move(bytes)};
 }
 
 }  // namespace ballast::storage

@@ -14,17 +14,8 @@ const RowBatch::Value* RowBatch::find(const std::string& key) const {
 }
 
 Result<std::optional<std::string>> RowBatch::get(const std::string& key) const {
-  if (const Value* value = find(key))
-    return value->erased ? std::optional<std::string>() : std::optional(std::string(value->view()));
+  if (const Value* value = find(key)) return *value;
   return store_.get(key);
-}
-
-Result<std::optional<Bytes>> RowBatch::bytes(const std::string& key) const {
-  if (const Value* value = find(key)) {
-    if (value->erased) return std::optional<Bytes>();
-    return std::optional(value->bytes);
-  }
-  return store_.bytes(key);
 }
 
 Status RowBatch::scan(const std::string& lower, const std::string& upper,
@@ -42,7 +33,7 @@ Status RowBatch::scan(const std::string& lower, const std::string& upper,
                                              : stored->key().compare(own->first);
     bool more = true;
     if (order < 0) more = visit(stored->key(), stored->value());
-    if (order >= 0 && !own->second->erased) more = visit(own->first, own->second->view());
+    if (order >= 0 && *own->second) more = visit(own->first, **own->second);
     if (!more) return {};
     if (order <= 0) stored->next();
     if (order >= 0) ++own;
@@ -51,12 +42,9 @@ Status RowBatch::scan(const std::string& lower, const std::string& upper,
 }
 
 void RowBatch::put(std::string key, std::string value) {
-  pending_[std::move(key)] = Value{false, std::move(value), {}};
+  pending_[std::move(key)] = std::move(value);
 }
-void RowBatch::put_bytes(std::string key, Bytes bytes) {
-  pending_[std::move(key)] = Value{false, {}, std::move(bytes)};
-}
-void RowBatch::erase(std::string key) { pending_[std::move(key)] = Value{true, {}, {}}; }
+void RowBatch::erase(std::string key) { pending_[std::move(key)] = std::nullopt; }
 
 void RowBatch::settle() {
   while (!pending_.empty()) {
@@ -75,7 +63,7 @@ std::vector<RowChange> RowBatch::changes() const {
   std::vector<RowChange> changes;
   changes.reserve(settled_.size());
   for (const auto& [key, value] : settled_) {
-    changes.push_back({key, value.erased ? std::optional<std::string_view>() : value.view()});
+    changes.push_back({key, value});
   }
   return changes;
 }

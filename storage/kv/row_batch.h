@@ -11,7 +11,6 @@
 #include <string_view>
 #include <vector>
 
-#include "proto/base/bytes.h"
 #include "proto/base/result.h"
 #include "storage/kv/row_store.h"
 
@@ -31,8 +30,6 @@ class RowBatch {
     BALLAST_TRY(Row row, parse_row<Row>(*value));
     return std::optional<Row>(std::move(row));
   }
-  // The bytes of a block, as they are: the caller compares the CRC32C.
-  Result<std::optional<Bytes>> bytes(const std::string& key) const;
 
   // Visits the rows of [lower, upper) in order until `visit` returns false. `visit` must not write.
   using Visitor = std::function<bool(std::string_view key, std::string_view value)>;
@@ -43,7 +40,6 @@ class RowBatch {
   void put_row(std::string key, const Row& row) {
     put(std::move(key), row.SerializeAsString());
   }
-  void put_bytes(std::string key, Bytes bytes);
   void erase(std::string key);
 
   void settle();
@@ -53,13 +49,7 @@ class RowBatch {
   std::vector<RowChange> changes() const;
 
  private:
-  struct Value {
-    bool erased = false;
-    std::string row;
-    Bytes bytes;  // instead of the row, for a block: shared with the entry, not copied
-
-    std::string_view view() const { return bytes.empty() ? std::string_view(row) : bytes.text(); }
-  };
+  using Value = std::optional<std::string>;  // none: the row is erased
   using Layer = std::map<std::string, Value, std::less<>>;
 
   const Value* find(const std::string& key) const;

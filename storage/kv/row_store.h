@@ -9,7 +9,6 @@
 #include <string>
 #include <string_view>
 
-#include "proto/base/bytes.h"
 #include "proto/base/result.h"
 
 namespace ballast::storage {
@@ -39,8 +38,6 @@ class RowView {
  public:
   virtual ~RowView() = default;
   virtual Result<std::optional<std::string>> get(const std::string& key) const = 0;
-  // The bytes of a block, as they are: the caller compares its CRC32C.
-  virtual Result<std::optional<Bytes>> bytes(const std::string& key) const = 0;
   // The rows of [lower, upper). The cursor must not outlive the view.
   virtual std::unique_ptr<RowCursor> scan(const std::string& lower,
                                           const std::string& upper) const = 0;

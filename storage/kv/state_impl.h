@@ -13,6 +13,7 @@ namespace ballast::storage {
 
 struct StateMachine::Impl {
   std::unique_ptr<RowStore> store;
+  std::shared_ptr<const Payloads> payloads;
 
   mutable std::mutex mutex;  // guards `position`
   Position position;

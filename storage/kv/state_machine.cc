@@ -48,17 +48,20 @@ StateMachine::~StateMachine() {
   if (impl_->store) (void)flush();  // without it the log replays more
 }
 
-Result<std::unique_ptr<StateMachine>> StateMachine::open(StateOptions options) {
+Result<std::unique_ptr<StateMachine>> StateMachine::open(StateOptions options,
+                                                         std::shared_ptr<const Payloads> payloads) {
   BALLAST_TRY(auto store, open_database(options));
-  auto machine = over(std::move(store));
+  auto machine = over(std::move(store), std::move(payloads));
   if (!machine) return fail_within(std::move(machine).error(), "'{}'", options.directory);
   return machine;
 }
 
-Result<std::unique_ptr<StateMachine>> StateMachine::over(std::unique_ptr<RowStore> store) {
+Result<std::unique_ptr<StateMachine>> StateMachine::over(std::unique_ptr<RowStore> store,
+                                                         std::shared_ptr<const Payloads> payloads) {
   std::unique_ptr<StateMachine> machine(new StateMachine());
   Impl& impl = *machine->impl_;
   impl.store = std::move(store);
+  impl.payloads = std::move(payloads);
   BALLAST_TRY(const auto row, impl.store->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
   if (!row) return machine;
   if (row->format() != kRowFormat)
@@ -75,20 +78,19 @@ Result<std::unique_ptr<StateMachine>> StateMachine::over(std::unique_ptr<RowStor
 
 StateMachine::Position StateMachine::applied() const { return impl_->applied(); }
 
-Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Entry> entries) {
+Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Committed> entries) {
   std::vector<pb::ApplyResult> results;
   if (entries.empty()) return results;
   results.reserve(entries.size());
   Position position = impl_->applied();
   RowBatch rows(*impl_->store);
-  ApplyContext context{rows,
-                       impl_->totals,
-                       0,
-                       position.time_ms,
-                       impl_->lease_floor_ms.load(),
-                       impl_->session_floor_ms.load(),
-                       {}};
-  for (const Entry& entry : entries) {
+  ApplyContext context{.rows = rows,
+                       .payloads = *impl_->payloads,
+                       .totals = impl_->totals,
+                       .time_ms = position.time_ms,
+                       .lease_floor_ms = impl_->lease_floor_ms.load(),
+                       .session_floor_ms = impl_->session_floor_ms.load()};
+  for (const Committed& entry : entries) {
     BALLAST_CHECK(entry.index == position.index + 1 && entry.term >= position.term,
                   "entry {} of term {} after {} of term {}", entry.index, entry.term,
                   position.index, position.term);

@@ -17,10 +17,11 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/digest.h"
-#include "proto/base/entry.h"
 #include "proto/base/result.h"
 #include "proto/service.pb.h"
 #include "proto/storage.pb.h"
+#include "storage/blocks/committed.h"
+#include "storage/blocks/payloads.h"
 
 namespace ballast::storage {
 
@@ -44,19 +45,23 @@ class StateMachine {
     uint64_t block_bytes = 0;
   };
 
-  // Errors: kIo, kCorrupt, kRefused (rows of a format this version does not know).
-  static Result<std::unique_ptr<StateMachine>> open(StateOptions options);
+  // `payloads` is where blocks are read. Errors: kIo, kCorrupt, kRefused (rows of a format this
+  // version does not know).
+  static Result<std::unique_ptr<StateMachine>> open(StateOptions options,
+                                                    std::shared_ptr<const Payloads> payloads);
   // The same over any store of rows.
-  static Result<std::unique_ptr<StateMachine>> over(std::unique_ptr<RowStore> store);
+  static Result<std::unique_ptr<StateMachine>> over(std::unique_ptr<RowStore> store,
+                                                    std::shared_ptr<const Payloads> payloads);
   ~StateMachine();  // flushes
 
   // Applied, though perhaps only in memory. Thread-safe.
   Position applied() const;
 
   // Applies consecutive entries, the first at applied().index + 1, in one atomic batch; one result
-  // for each. An operation that can't be done is a result with a code, not an error. An error (kIo,
-  // kCorrupt) means that nothing was applied and the node must stop.
-  Result<std::vector<pb::ApplyResult>> apply(std::span<const Entry> entries);
+  // for each. Blocks are not written again: a row says where they lie. An operation that can't be
+  // done is a result with a code, not an error. An error (kIo, kCorrupt) means that nothing was
+  // applied and the node must stop.
+  Result<std::vector<pb::ApplyResult>> apply(std::span<const Committed> entries);
 
   // Makes everything applied durable.
   Status flush();

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "proto/base/limits.h"
+#include "storage/kv/block_rows.h"
 #include "storage/kv/row_keys.h"
 #include "storage/kv/state_impl.h"
 
@@ -16,9 +17,12 @@ void hash_string(Sha256& hash, std::string_view text) {
 
 // True if the block's bytes have its digest. A file that is cut off or gone is a damaged block
 // here.
-bool block_is_whole(const RowView& rows, const Digest& digest) {
-  const auto bytes = rows.bytes(bytes_key(digest));
-  return bytes && *bytes && sha256((*bytes)->span()) == digest;
+bool block_is_whole(const RowView& rows, const Payloads& payloads, const Digest& digest,
+                    const pb::BlockRow& row) {
+  const auto place = rows.row<pb::PlaceRow>(place_key(digest));
+  if (!place) return false;
+  const auto bytes = read_block(payloads, digest, row, *place);
+  return bytes && sha256(bytes->span()) == digest;
 }
 
 }  // namespace
@@ -33,7 +37,7 @@ Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Di
   while (rows->valid()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
     BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
-    const bool whole = block_is_whole(*view, digest);
+    const bool whole = block_is_whole(*view, *impl_->payloads, digest, row);
     reply.set_blocks(reply.blocks() + 1);
     reply.set_bytes(reply.bytes() + row.length());
     if (!whole) reply.add_damaged(std::string(digest.text()));
@@ -51,7 +55,7 @@ Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Di
 Result<pb::StateDigestReply> StateMachine::state_digest() const {
   const std::unique_ptr<RowView> view = impl_->store->snapshot();
   Sha256 hash;
-  const auto rows = view->scan("", kind_key(RowKind::kBytes));
+  const auto rows = view->scan("", kind_key(RowKind::kPlace));
   for (; rows->valid(); rows->next()) {
     hash_string(hash, rows->key());
     hash_string(hash, rows->value());

@@ -1,9 +1,8 @@
 #include "storage/log/log_read.h"
 
-#include <cstring>
+#include <functional>
 #include <utility>
 
-#include "proto/base/crc32c.h"
 #include "storage/io/files.h"
 
 namespace ballast::storage {
@@ -14,21 +13,29 @@ class PlannedRead final : public LogRead {
   PlannedRead(GroupId group, std::vector<PlannedEntry> plan)
       : group_(group), plan_(std::move(plan)) {}
 
-  Result<std::vector<Entry>> run() override {
-    std::vector<Entry> entries;
-    entries.reserve(plan_.size());
-    for (const PlannedEntry& planned : plan_) {
-      auto entry = read(planned);
-      if (!entry)
-        return fail_within(std::move(entry).error(), "log entry {} in '{}' at offset {}",
-                           planned.index, planned.segment->file.path(), planned.locator.offset());
-      entries.push_back(*std::move(entry));
-    }
-    return entries;
+  Result<std::vector<Entry>> entries() override {
+    return read_all<Entry>([this](const PlannedEntry& planned) { return read_entry(planned); });
+  }
+  Result<std::vector<Committed>> heads() override {
+    return read_all<Committed>([this](const PlannedEntry& planned) { return read_head(planned); });
   }
 
  private:
-  Result<Entry> read(const PlannedEntry& planned) const {
+  template <class Read>
+  Result<std::vector<Read>> read_all(const std::function<Result<Read>(const PlannedEntry&)>& read) {
+    std::vector<Read> all;
+    all.reserve(plan_.size());
+    for (const PlannedEntry& planned : plan_) {
+      auto one = read(planned);
+      if (!one)
+        return fail_within(std::move(one).error(), "log entry {} in '{}' at offset {}",
+                           planned.index, planned.segment->file.path(), planned.locator.offset());
+      all.push_back(*std::move(one));
+    }
+    return all;
+  }
+
+  Result<Committed> read_head(const PlannedEntry& planned) const {
     const Locator& at = planned.locator;
     MutableBytes head(record_head_bytes(at.header_bytes));
     BALLAST_TRY_STATUS(read_fully(planned.segment->file, head.span(), at.offset()));
@@ -36,29 +43,23 @@ class PlannedRead final : public LogRead {
     if (header.group != group_ || header.serial != at.serial || header.offset != at.offset() ||
         header.segment != planned.segment->sequence || header.entry != at.meta(planned.index))
       return fail(Errc::kCorrupt, "another record lies there");
-    Entry entry{at.term, planned.index, at.kind, {}, {}};
-    entry.header = Bytes::copy_of(record_entry_header(header, head.span()));
-    BALLAST_TRY(entry.payload, read_payload(planned, at.offset() + head.size()));
-    if (crc32c(entry.payload.span()) != header.payload_crc)
-      return fail(Errc::kCorrupt, "the payload does not match its CRC32C");
-    return entry;
+    return Committed{at.term,
+                     planned.index,
+                     at.kind,
+                     Bytes::copy_of(record_entry_header(header, head.span())),
+                     at.payload_bytes,
+                     header.payload_crc,
+                     at.payload_place(planned.segment->sequence)};
   }
 
-  static Result<Bytes> read_payload(const PlannedEntry& planned, uint64_t offset) {
-    const size_t size = planned.locator.payload_bytes;
-    if (size == 0) return Bytes();
-    const size_t padded = direct_round_up(size);
-    // A buffer of 4 KiB or more has room for the padding, so that direct reads end in it.
-    if (size >= kDirectAlignment) {
-      MutableBytes payload(size);
-      const std::span room(payload.data(), padded);
-      BALLAST_TRY_STATUS(read_fully(planned.segment->file, room, offset));
-      std::memset(room.data() + size, 0, padded - size);
-      return Bytes(std::move(payload));
-    }
-    MutableBytes scratch(padded);
-    BALLAST_TRY_STATUS(read_fully(planned.segment->file, scratch.span(), offset));
-    return Bytes::copy_of(scratch.span().first(size));
+  Result<Entry> read_entry(const PlannedEntry& planned) const {
+    BALLAST_TRY(Committed head, read_head(planned));
+    BALLAST_TRY(Bytes payload,
+                read_payload(planned.segment->file, head.place.offset(), head.payload_bytes));
+    Entry entry(head.term, head.index, head.kind, std::move(head.header), std::move(payload));
+    if (entry.payload_crc != head.payload_crc)
+      return fail(Errc::kCorrupt, "the payload does not match its CRC32C");
+    return entry;
   }
 
   GroupId group_;

@@ -3,7 +3,7 @@
 // The interface is callback-based, so that it needs no event loop of its own and a simulator may
 // complete writes in any way a disk could. SegmentLog (segment_log.h) is the implementation.
 //
-// Not thread-safe: one thread calls everything, but for LogRead::run().
+// Not thread-safe: one thread calls everything, but for LogRead.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,8 @@
 
 #include "proto/base/entry.h"
 #include "proto/base/result.h"
+#include "storage/blocks/committed.h"
+#include "storage/blocks/payloads.h"
 
 namespace ballast::storage {
 
@@ -24,7 +26,9 @@ class LogRead {
   virtual ~LogRead() = default;
   // The entries, verified (CRC32C of header and payload, and that they are the ones planned).
   // Blocks on the disk. Errors: kIo, kCorrupt.
-  virtual Result<std::vector<Entry>> run() = 0;
+  virtual Result<std::vector<Entry>> entries() = 0;
+  // The same without reading a payload.
+  virtual Result<std::vector<Committed>> heads() = 0;
 };
 
 class LogStore {
@@ -55,6 +59,12 @@ class LogStore {
   // Plans a read of [first, last], all of them durable.
   // Errors: kNotFound if the log does not hold them (any more) or not durably yet.
   virtual Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const = 0;
+
+  // Where the entry's payload lies, for as long as the log exists.
+  // REQUIRES: 1 <= index <= durable(), and the entry has a payload.
+  virtual Place place_of(Index index) const = 0;
+  // The payloads that are durable. They may be read for longer than the log is open.
+  virtual std::shared_ptr<const Payloads> payloads() const = 0;
 
   virtual Index last() const = 0;     // appended, durable or not
   virtual Index durable() const = 0;  // <= last()

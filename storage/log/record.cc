@@ -126,6 +126,7 @@ Result<RecordHeader> parse_record_head(std::span<const std::byte> bytes) {
   header.entry.term = Term(get<uint64_t>(bytes, 56));
   header.entry.index = Index(get<uint64_t>(bytes, 64));
   header.payload_crc = get<uint32_t>(bytes, 80);
+  header.entry.checksum = entry_checksum(record_entry_header(header, bytes), header.payload_crc);
   return header;
 }
 

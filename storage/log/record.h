@@ -39,7 +39,7 @@ struct RecordHeader {
   uint64_t serial = 0;
   uint64_t batch = 0;  // serial of the first record of its batch: all before were durable then
   uint32_t previous = 0;
-  EntryMeta entry;
+  EntryMeta entry;  // its checksum is not in the record: it follows from the rest
   uint32_t payload_crc = 0;
   uint32_t crc = 0;  // of the fixed header and the entry's header; the next record's `previous`
   bool operator==(const RecordHeader&) const = default;

@@ -49,10 +49,28 @@ std::optional<uint64_t> parse_segment_name(std::string_view name) {
   return sequence;
 }
 
+Result<Bytes> read_payload(const UniqueFd& file, uint64_t offset, size_t bytes) {
+  if (bytes == 0) return Bytes();
+  const size_t padded = direct_round_up(bytes);
+  // A buffer of 4 KiB or more has room for the padding, so that direct reads end in it.
+  if (bytes >= kDirectAlignment) {
+    MutableBytes payload(bytes);
+    const std::span room(payload.data(), padded);
+    BALLAST_TRY_STATUS(read_fully(file, room, offset));
+    std::memset(room.data() + bytes, 0, padded - bytes);
+    return Bytes(std::move(payload));
+  }
+  MutableBytes scratch(padded);
+  BALLAST_TRY_STATUS(read_fully(file, scratch.span(), offset));
+  return Bytes::copy_of(scratch.span().first(bytes));
+}
+
 Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence) {
+  const std::string path = directory + "/" + segment_name(sequence);
   SegmentFile segment;
   segment.sequence = sequence;
-  BALLAST_TRY(segment.file, open_direct(directory + "/" + segment_name(sequence), O_RDWR));
+  BALLAST_TRY(segment.file, open_direct(path, O_RDWR));
+  BALLAST_TRY(segment.cached, open_file(path, O_RDONLY));
   BALLAST_TRY_STATUS(lock_file(segment.file, kLockPatience));
   BALLAST_TRY(segment.bytes, file_bytes(segment.file));
   return std::make_shared<const SegmentFile>(std::move(segment));

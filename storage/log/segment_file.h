@@ -12,6 +12,7 @@
 #include <string_view>
 #include <thread>
 
+#include "proto/base/bytes.h"
 #include "proto/base/result.h"
 #include "proto/base/unique_fd.h"
 
@@ -22,6 +23,7 @@ namespace ballast::storage {
 // the lock, and whoever opens the log next waits for it.
 struct SegmentFile {
   UniqueFd file;
+  UniqueFd cached;  // the same one for reads through the page cache
   uint64_t sequence = 0;
   uint64_t bytes = 0;
 };
@@ -30,6 +32,10 @@ using SegmentPtr = std::shared_ptr<const SegmentFile>;
 // "00000000000000000007.log"
 std::string segment_name(uint64_t sequence);
 std::optional<uint64_t> parse_segment_name(std::string_view name);
+
+// A record's payload of `bytes` bytes. The buffer is such that it can be written as it is by direct
+// I/O (Bytes::direct()). Errors: kIo.
+Result<Bytes> read_payload(const UniqueFd& file, uint64_t offset, size_t bytes);
 
 Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence);
 

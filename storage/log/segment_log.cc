@@ -19,6 +19,7 @@
 #include "storage/log/log_read.h"
 #include "storage/log/recovery.h"
 #include "storage/log/segment_file.h"
+#include "storage/log/segment_set.h"
 
 namespace ballast::storage {
 namespace {
@@ -66,6 +67,7 @@ class SegmentLog final : public LogStore {
                                                   [this] { queue_->wake(); });
     }
     if (!prepared_) supply_->prepare(segments_.size() + 1);
+    for (const SegmentPtr& segment : segments_) payloads_->add(segment);
   }
 
   ~SegmentLog() override {
@@ -125,6 +127,13 @@ class SegmentLog final : public LogStore {
     }
     return make_log_read(options_.group, std::move(plan));
   }
+
+  Place place_of(Index index) const override {
+    BALLAST_CHECK(index >= Index(1) && index <= durable(), "entry {} is not durable", index);
+    const Locator& at = locators_[index.value() - 1];
+    return at.payload_place(segments_[at.segment]->sequence);
+  }
+  std::shared_ptr<const Payloads> payloads() const override { return payloads_; }
 
   Index last() const override { return Index(locators_.size()); }
   Index durable() const override { return Index(durable_); }
@@ -189,8 +198,8 @@ class SegmentLog final : public LogStore {
     locators_.resize(index - 1);
     durable_ = std::min(durable_, index - 1);
     const EntryMeta meta = entry.meta();
-    locators_.push_back(
-        {next_serial_++, entry.term, 0, 0, meta.header_bytes, meta.payload_bytes, entry.kind});
+    locators_.push_back({next_serial_++, entry.term, 0, 0, meta.header_bytes, meta.payload_bytes,
+                         meta.checksum, entry.kind});
   }
 
   void start_batch() {
@@ -221,6 +230,7 @@ class SegmentLog final : public LogStore {
       return false;
     }
     segments_.push_back(std::exchange(prepared_, nullptr));
+    payloads_->add(segments_.back());
     write_offset_ = 0;
     batch_.new_segment = true;
     return true;
@@ -336,7 +346,7 @@ class SegmentLog final : public LogStore {
                         batch_.first_serial,
                         chain_.previous,
                         meta,
-                        crc32c(entry.payload.span()),
+                        entry.payload_crc,
                         0};
     const uint32_t crc = encode_record_head(header, entry.header.span(),
                                             stage(record_head_bytes(meta.header_bytes)));
@@ -381,6 +391,7 @@ class SegmentLog final : public LogStore {
   HardStateRecord hard_state_;        // the last one written
   std::vector<Locator> locators_;     // of index 1, 2, ...
   std::vector<SegmentPtr> segments_;  // in use
+  const std::shared_ptr<SegmentSet> payloads_ = std::make_shared<SegmentSet>();
   SegmentPtr prepared_;
   uint64_t durable_;         // entries [1, durable_] are
   ChainEnd chain_;           // after the last record that was handed to the queue

@@ -27,7 +27,8 @@ void Cluster::start(NodeId node) {
                              .configuration = self.disk.base.configuration,
                              .configurations = configurations_of(self.disk),
                              .configuration_index = self.disk.base.configuration_index,
-                             .base = self.disk.base.at};
+                             .base = self.disk.base.at,
+                             .base_chain = self.disk.base.chain};
   self.core.emplace(std::move(options), initial);
   self.seen = self.core->view();
 }
@@ -43,8 +44,9 @@ void Cluster::campaign(NodeId node) {
 }
 
 Result<Index> Cluster::propose(NodeId node, size_t count, uint32_t payload_bytes) {
-  const std::vector<Core::Proposal> proposals(
+  std::vector<Core::Proposal> proposals(
       count, {.kind = EntryKind::kBlock, .header_bytes = 10, .payload_bytes = payload_bytes});
+  for (Core::Proposal& proposal : proposals) proposal.checksum = ++proposed_;
   Result<Index> first = member(node).core->propose(proposals);
   after_input(node);
   return first;
@@ -78,7 +80,7 @@ std::vector<ConfigurationAt> Cluster::configurations_of(const Disk& disk) const 
 
 Result<Index> Cluster::propose_configuration(NodeId node, const Configuration& next) {
   Core& core = *member(node).core;
-  const Core::Proposal proposal{EntryKind::kConfiguration, 20, 0, next};
+  const Core::Proposal proposal{EntryKind::kConfiguration, 20, 0, ++proposed_, next};
   Result<Index> index = core.propose({&proposal, 1});
   if (index) held_[{*index, core.term()}] = next;
   after_input(node);
@@ -113,6 +115,7 @@ void Cluster::compact(NodeId node, Index upto) {
   self.disk.log.erase(self.disk.log.begin(),
                       self.disk.log.begin() + static_cast<std::ptrdiff_t>(upto - base.at.index));
   base.at = {upto, self.core->term_at(upto)};
+  base.chain = self.core->chain_at(upto);
   self.core->compact(upto);
   after_input(node);
 }
@@ -121,6 +124,7 @@ void Cluster::install(NodeId node, NodeId from) {
   const Disk& source = member(from).disk;
   Snapshot snapshot = source.base;
   snapshot.at = {source.applied, core(from).term_at(source.applied)};
+  snapshot.chain = core(from).chain_at(source.applied);
   for (const ConfigurationAt& held : configurations_of(source)) {
     if (held.index > source.applied) break;
     snapshot.configuration = held.configuration;

@@ -115,6 +115,7 @@ class Cluster {
   std::map<std::pair<Index, Term>, Configuration> held_;
   uint64_t seed_;
   uint64_t starts_ = 0;
+  uint32_t proposed_ = 0;  // entries, to give each another checksum
   std::vector<Member> members_;
   GroupInvariants invariants_;
 };

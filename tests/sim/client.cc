@@ -1,9 +1,12 @@
 #include "tests/sim/client.h"
 
+#include <array>
+#include <chrono>
 #include <utility>
 
 #include "proto/base/crc32c.h"
 #include "proto/base/digest.h"
+#include "tests/sim/staleness.h"
 #include "tests/sim/world.h"
 
 namespace ballast::sim {
@@ -12,6 +15,8 @@ namespace {
 constexpr uint64_t kKeys = 5;
 constexpr uint64_t kAttemptUs = 700'000;
 constexpr int kTries = 12;
+constexpr std::array<uint64_t, 4> kBoundsUs = {2'000, 10'000, 50'000, 300'000};
+constexpr std::chrono::seconds kPatience{1};
 
 }  // namespace
 
@@ -23,6 +28,7 @@ void Client::start() { next(); }
 void Client::next() {
   busy_ = world_.wants_more_requests();
   if (!busy_) return;
+  begin_bounded_read();
   if (chance_.below(3) == 0) {
     begin_read();
   } else {
@@ -34,6 +40,8 @@ void Client::pause_then_next() {
   world_.scheduler().after(1'000 + chance_.below(30'000), [this] { next(); });
 }
 
+std::string Client::pick_key() { return fmt::format("key{}", chance_.below(kKeys)); }
+
 NodeId Client::pick_node() {
   if (leader_ && chance_.below(8) != 0) return leader_;
   return NodeId(1 + chance_.below(world_.nodes()));
@@ -43,7 +51,7 @@ NodeId Client::pick_node() {
 
 void Client::begin_write() {
   operation_ = {};
-  operation_.key = fmt::format("key{}", chance_.below(kKeys));
+  operation_.key = pick_key();
   operation_.erase = chance_.below(6) == 0;
   const auto seen = seen_.find(operation_.key);
   if (seen != seen_.end() && chance_.below(3) == 0) operation_.expect = seen->second;
@@ -168,14 +176,14 @@ void Client::finish(const pb::ApplyResult& result) {
 // ---- reads --------------------------------------------------------------------------------------
 
 void Client::begin_read() {
-  ReadRecord read{.key = fmt::format("key{}", chance_.below(kKeys)),
-                  .invoked_us = world_.scheduler().now_us()};
+  const std::string key = pick_key();
+  const uint64_t invoked_us = world_.scheduler().now_us();
   const uint64_t attempt = ++attempt_;
   // Backups serve them too.
   SimNode& node = world_.node(NodeId(1 + chance_.below(world_.nodes())));
-  world_.scheduler().after(world_.client_delay_us(), [this, attempt, &node, read] {
+  world_.scheduler().after(world_.client_delay_us(), [this, attempt, &node, key, invoked_us] {
     if (attempt != attempt_ || !node.reachable()) return;
-    asio::co_spawn(node.io(), read_at(node, read, attempt), asio::detached);
+    asio::co_spawn(node.io(), read_at(node, key, invoked_us, attempt), asio::detached);
     node.run();
   });
   world_.scheduler().after(kAttemptUs, [this, attempt] {
@@ -183,31 +191,55 @@ void Client::begin_read() {
   });
 }
 
+// On the side: nobody waits for its answer.
+void Client::begin_bounded_read() {
+  SimNode& node = world_.node(NodeId(1 + chance_.below(world_.nodes())));
+  const uint64_t bound_us = kBoundsUs[chance_.below(kBoundsUs.size())];
+  world_.scheduler().after(world_.client_delay_us(), [this, &node, key = pick_key(), bound_us] {
+    if (!node.reachable()) return;
+    asio::co_spawn(node.io(), bounded_read_at(node, key, bound_us), asio::detached);
+    node.run();
+  });
+}
+
 void Client::probe(SimNode& node) {
   if (!node.reachable()) return;
-  ReadRecord read{.key = fmt::format("key{}", chance_.below(kKeys)),
-                  .invoked_us = world_.scheduler().now_us()};
-  asio::co_spawn(node.io(), read_at(node, std::move(read), 0), asio::detached);
+  asio::co_spawn(node.io(), read_at(node, pick_key(), world_.scheduler().now_us(), 0),
+                 asio::detached);
+  asio::co_spawn(node.io(), bounded_read_at(node, pick_key(), kBoundsUs.back()), asio::detached);
   node.run();
 }
 
-asio::awaitable<void> Client::read_at(SimNode& node, ReadRecord read, uint64_t attempt) {
+asio::awaitable<void> Client::read_at(SimNode& node, std::string key, uint64_t invoked_us,
+                                      uint64_t attempt) {
   const uint64_t life = node.life();
-  const Status ready = co_await node.node().linearize(Clock::now() + std::chrono::seconds(1));
+  const Status ready = co_await node.node().linearize(Clock::now() + kPatience);
   if (node.life() != life) co_return;
-  if (ready) {
-    read.applied = node.node().state().applied().index;
-    if (const auto row = node.node().state().key(read.key)) {
-      read.revision = row->revision();
-      read.digest = row->tensor().blocks(0).digest();
-      seen_[read.key] = row->revision();
-      world_.check_block(node, read.digest);
-    }
-    world_.history().reads.push_back(std::move(read));
-  }
+  if (ready) note_read(node, {.key = std::move(key), .shows_us = invoked_us});
   if (attempt != attempt_) co_return;
   ++attempt_;
   world_.scheduler().after(world_.client_delay_us(), [this] { pause_then_next(); });
+}
+
+asio::awaitable<void> Client::bounded_read_at(SimNode& node, std::string key, uint64_t bound_us) {
+  const uint64_t life = node.life();
+  const uint64_t judged_us = world_.scheduler().now_us();
+  const Status ready =
+      co_await node.node().freshen(std::chrono::microseconds(bound_us), Clock::now() + kPatience);
+  if (node.life() != life || !ready) co_return;
+  const uint64_t shows_us = bounded_from_us(judged_us, bound_us, node.clock_rate_ppm());
+  note_read(node, {.key = std::move(key), .bounded = true, .shows_us = shows_us});
+}
+
+void Client::note_read(SimNode& node, ReadRecord read) {
+  read.applied = node.node().state().applied().index;
+  if (const auto row = node.node().state().key(read.key)) {
+    read.revision = row->revision();
+    read.digest = row->tensor().blocks(0).digest();
+    if (!read.bounded) seen_[read.key] = row->revision();
+    world_.check_block(node, read.digest);
+  }
+  world_.history().reads.push_back(std::move(read));
 }
 
 }  // namespace ballast::sim

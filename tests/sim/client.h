@@ -24,7 +24,7 @@ class Client {
   void start();
   // No request is under way any more.
   bool idle() const { return !busy_; }
-  // One read at this node, now, whatever else is under way.
+  // A read of each level at this node, now, whatever else is under way.
   void probe(SimNode& node);
 
  private:
@@ -46,10 +46,15 @@ class Client {
   void on_reply(uint64_t attempt, const Reply& reply);
   void finish(const pb::ApplyResult& result);
   void begin_read();
+  void begin_bounded_read();
+  std::string pick_key();
   NodeId pick_node();
   std::vector<server::Node::Draft> drafts() const;
   asio::awaitable<void> write_at(SimNode& node, uint64_t attempt);
-  asio::awaitable<void> read_at(SimNode& node, ReadRecord read, uint64_t attempt);
+  asio::awaitable<void> read_at(SimNode& node, std::string key, uint64_t invoked_us,
+                                uint64_t attempt);
+  asio::awaitable<void> bounded_read_at(SimNode& node, std::string key, uint64_t bound_us);
+  void note_read(SimNode& node, ReadRecord read);
 
   World& world_;
   raft::Prng chance_;

@@ -367,7 +367,7 @@ std::string SimDisk::recovered(const storage::LogStore& log) {
     ++same;
   if (same < found.size()) {
     auto read = log.prepare_read(Index(same + 1), log.last());
-    const auto entries = read ? (*read)->run() : std::unexpected(read.error());
+    const auto entries = read ? (*read)->entries() : std::unexpected(read.error());
     if (!entries) return "recovery kept what can't be read: " + entries.error().message;
   }
   durable_.resize(same);

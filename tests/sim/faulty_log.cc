@@ -13,9 +13,13 @@ class FaultyRead final : public storage::LogRead {
   FaultyRead(std::unique_ptr<storage::LogRead> read, std::function<bool()> fails)
       : read_(std::move(read)), fails_(std::move(fails)) {}
 
-  Result<std::vector<Entry>> run() override {
+  Result<std::vector<Entry>> entries() override {
     if (fails_()) return os_failure("read", "the log", EIO);
-    return read_->run();
+    return read_->entries();
+  }
+  Result<std::vector<storage::Committed>> heads() override {
+    if (fails_()) return os_failure("read", "the log", EIO);
+    return read_->heads();
   }
 
  private:
@@ -40,6 +44,8 @@ class FaultyLog final : public storage::LogStore {
     log_->append(hard_state, std::move(entries), std::move(done));
   }
   void note_durable() override { log_->note_durable(); }
+  storage::Place place_of(Index index) const override { return log_->place_of(index); }
+  std::shared_ptr<const storage::Payloads> payloads() const override { return log_->payloads(); }
   Index last() const override { return log_->last(); }
   Index durable() const override { return log_->durable(); }
   uint64_t disk_bytes() const override { return log_->disk_bytes(); }

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
+
+#include "tests/sim/staleness.h"
 
 namespace ballast::sim {
 namespace {
@@ -96,24 +99,14 @@ std::vector<std::string> History::check(const std::vector<Entry>& log) const {
           write.sequence, *write.code, write.index, outcome ? outcome->code : 0,
           outcome ? outcome->index : 0));
   }
-  // The log's order is the order of the writes; what is left is that reads keep to real time.
   for (const ReadRecord& read : reads) {
     const Model::Key key = model.key_at(read.key, read.applied.value());
     if (key.revision != read.revision || key.digest != read.digest)
       wrong.push_back(fmt::format("a read of '{}' at index {} saw revision {}, not {}", read.key,
                                   read.applied, read.revision, key.revision));
-    for (const AckRecord& ack : acks) {
-      if (ack.at_us < read.invoked_us && ack.index > read.applied)
-        wrong.push_back(fmt::format(
-            "a read of '{}' began at {} us, after entry {} was acknowledged, and saw entry {}",
-            read.key, read.invoked_us, ack.index, read.applied));
-    }
-    for (const WriteRecord& write : writes) {
-      if (write.code && write.completed_us < read.invoked_us && write.index > read.applied.value())
-        wrong.push_back(fmt::format("a read of '{}' is older than write {} that was complete",
-                                    read.key, write.index));
-    }
   }
+  // The log's order is the order of the writes; what is left is that reads keep to real time.
+  for (std::string& stale : stale_reads(*this)) wrong.push_back(std::move(stale));
   return wrong;
 }
 

@@ -33,10 +33,11 @@ struct AckRecord {
   uint64_t at_us = 0;
 };
 
-// A linearizable read of a key.
+// A read of a key, linearizable or bounded.
 struct ReadRecord {
   std::string key;
-  uint64_t invoked_us = 0;
+  bool bounded = false;
+  uint64_t shows_us = 0;  // everything that was acknowledged before (staleness.h)
   Index applied;          // what the node had applied when it read
   uint64_t revision = 0;  // 0: there was no such key
   std::string digest;     // of its block

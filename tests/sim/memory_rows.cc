@@ -37,11 +37,6 @@ class Reading : public Base {
     if (found == memory_.rows().end()) return std::optional<std::string>();
     return std::optional(found->second);
   }
-  Result<std::optional<Bytes>> bytes(const std::string& key) const override {
-    const auto found = memory_.rows().find(key);
-    if (found == memory_.rows().end()) return std::optional<Bytes>();
-    return std::optional(Bytes::copy_of(found->second));
-  }
   std::unique_ptr<RowCursor> scan(const std::string& lower,
                                   const std::string& upper) const override {
     const auto begin = memory_.rows().lower_bound(lower);

@@ -59,7 +59,7 @@ Status SimNode::start(const server::NodeOptions& given) {
     disk_.crash();
     return fail(Errc::kInternal, "{}", lost);
   }
-  auto state = storage::StateMachine::over(rows_.open());
+  auto state = storage::StateMachine::over(rows_.open(), log->payloads());
   BALLAST_CHECK(state.has_value());
   if ((*state)->applied().index > log->last()) {
     disk_.crash();

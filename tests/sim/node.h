@@ -73,6 +73,7 @@ class SimNode final : public server::PeerSender {
 
   // How fast its clock goes, in parts of a million of the true time, and how wrong its calendar is.
   void set_clock(uint64_t rate_ppm, int64_t wall_offset_ms);
+  uint64_t clock_rate_ppm() const { return rate_ppm_; }
   Clock::time_point clock() const;
   // While this lives, Clock::now() says the node's time.
   class InItsTime {

@@ -32,6 +32,8 @@ SEEDS = {
     "kConfigurationAtCommit": 100,
     "kLateWriteCounts": 200,
     "kDiskNotChecked": 100,
+    "kFreshSinceAnswer": 100,
+    "kFreshBeforeApplied": 60,
 }
 
 

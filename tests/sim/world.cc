@@ -270,7 +270,7 @@ void World::check_end() {
   counts_.reads = history_.reads.size();
   counts_.writes = history_.writes.size();
   auto read = log.prepare_read(Index(1), log.last());
-  auto entries = read ? (*read)->run() : std::unexpected(read.error());
+  auto entries = read ? (*read)->entries() : std::unexpected(read.error());
   if (!entries) return wrong(fmt::format("the log can't be read: {}", entries.error().message));
   for (std::string& broken : history_.check(*entries)) wrong(std::move(broken));
 }

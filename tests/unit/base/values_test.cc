@@ -82,12 +82,11 @@ TEST(Result, a_message_is_shortened_between_characters) {
 }
 
 TEST(Entry, meta_says_where_and_how_big) {
-  const Entry entry{.term = Term(2),
-                    .index = Index(9),
-                    .kind = EntryKind::kBlock,
-                    .header = Bytes::copy_of("head"),
-                    .payload = Bytes::copy_of("payload")};
+  const Entry entry(Term(2), Index(9), EntryKind::kBlock, Bytes::copy_of("head"),
+                    Bytes::copy_of("payload"));
   EXPECT_EQ(entry.meta().bytes(), 11u);
+  EXPECT_EQ(entry.payload_crc, crc32c(Bytes::copy_of("payload").span()));
+  EXPECT_EQ(entry.meta().checksum, crc32c(Bytes::copy_of("payloadhead").span()));
   EXPECT_TRUE(entry_kind_valid(3));
   EXPECT_FALSE(entry_kind_valid(0));
   EXPECT_FALSE(entry_kind_valid(5));

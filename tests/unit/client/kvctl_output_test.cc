@@ -229,6 +229,7 @@ TEST(Application, bad_usage_is_one_line_and_exit_code_2) {
       {{"alias", "set", "m@prod", "0"}, "VERSION"},
       {{"ls"}, "no endpoints; give --endpoints HOST:PORT,... or set BALLAST_ENDPOINTS"},
       {{"ls", "--read", "bogus"}, "bogus"},
+      {{"ls", "--read", "bounded=5"}, "give a whole number with us, ms, s, m or h"},
       {{"get", "k", "-o", "f.npy", "--as", "int8"}, "--as int8: give f32, f16 or bf16"},
       {{"import", "f", "m", "--codec", "raw"}, "give 'exact'"},
       {{"import", "f", "m@1"}, "has an '@'"},

@@ -26,6 +26,48 @@ TEST(Log, meta_comes_back_as_appended) {
   EXPECT_EQ(log.bytes_between(Index(0), Index(1)), 56u * 1024 + (4u << 20));
 }
 
+TEST(Log, the_chain_stands_for_everything_before) {
+  const auto chain_of = [](const std::vector<EntryMeta>& entries) {
+    const Log log(entries);
+    return log.chain_at(log.last());
+  };
+  const std::vector<EntryMeta> entries{entry(1, 1), entry(2, 1), entry(3, 2)};
+  const uint32_t chain = chain_of(entries);
+  EXPECT_EQ(chain_of(entries), chain);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    auto other = entries;
+    other[i].checksum ^= 1;
+    EXPECT_NE(chain_of(other), chain) << i;
+    other = entries;
+    other[i].kind = EntryKind::kCommit;
+    EXPECT_NE(chain_of(other), chain) << i;
+    other = entries;
+    ++other[i].payload_bytes;
+    EXPECT_NE(chain_of(other), chain) << i;
+  }
+  EXPECT_NE(chain_of({entry(1, 1), entry(2, 1)}), chain_of({entry(1, 1), entry(2, 2)}));
+}
+
+TEST(Log, the_chain_survives_truncation_compaction_and_a_new_base) {
+  Log log = log_of_terms({1, 1, 2, 2});
+  const uint32_t third = log.chain_at(Index(3));
+  const uint32_t fourth = log.chain_at(Index(4));
+  log.truncate_behind(Index(2));
+  log.append(entry(3, 2));
+  EXPECT_EQ(log.chain_at(Index(3)), third);
+  log.stored(0);
+  (void)log.submit(1);
+  log.stored(1);
+  log.compact(Index(3));
+  EXPECT_EQ(log.chain_at(Index(3)), third);
+  log.append(entry(4, 2));
+  EXPECT_EQ(log.chain_at(Index(4)), fourth);
+  log.restart_behind({Index(3), Term(2)}, third);
+  log.append(entry(4, 2));
+  EXPECT_EQ(log.chain_at(Index(4)), fourth);
+  EXPECT_EQ(Log({entry(4, 2)}, {Index(3), Term(2)}, third).chain_at(Index(4)), fourth);
+}
+
 TEST(Log, last_not_above_finds_the_end_of_a_term) {
   const Log log = log_of_terms({1, 1, 2, 2, 2, 5});
   EXPECT_EQ(log.last_not_above(Index(6), Term(9)), Index(6));

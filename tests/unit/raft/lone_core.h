@@ -48,8 +48,18 @@ class LoneCore {
   }
   // What node `from` sends in `term`; then everything that follows from it.
   std::vector<Message> hear(uint64_t from, uint64_t term, decltype(Message::body) body) {
-    core.step({NodeId(from), NodeId(1), Term(term), std::move(body)});
+    receive(from, term, std::move(body));
     return flush();
+  }
+  // The same without what follows. The log of whoever sends an Append is this one's up to where the
+  // Append begins.
+  void receive(uint64_t from, uint64_t term, decltype(Message::body) body) {
+    if (auto* append = std::get_if<Append>(&body)) {
+      const Index previous = append->previous_index;
+      const bool held = core.base().index <= previous && previous <= core.last();
+      if (held) append->previous_chain = core.chain_at(previous);
+    }
+    core.step({NodeId(from), NodeId(1), Term(term), std::move(body)});
   }
   std::vector<Message> tick(int count) {
     std::vector<Message> sent;
@@ -82,7 +92,8 @@ class LoneCore {
     return hear(from, core.term().value(), AppendReply{.rejected = false, .index = Index(index)});
   }
   Result<Index> propose(uint32_t payload_bytes, size_t count = 1) {
-    const std::vector<Core::Proposal> proposals(count, {EntryKind::kBlock, 0, payload_bytes, {}});
+    const std::vector<Core::Proposal> proposals(count,
+                                                {EntryKind::kBlock, 0, payload_bytes, 0, {}});
     return core.propose(proposals);
   }
 
@@ -114,7 +125,7 @@ class LoneCore {
 // Entries behind `previous`, one per term given.
 inline Append append_of(uint64_t previous, uint64_t previous_term,
                         const std::vector<uint64_t>& terms, uint64_t commit = 0) {
-  Append append{Index(previous), Term(previous_term), Index(commit), {}, {}};
+  Append append{Index(previous), Term(previous_term), 0, Index(commit), {}, {}};
   for (uint64_t term : terms) {
     append.entries.push_back(
         {Term(term), Index(previous + append.entries.size() + 1), EntryKind::kBlock, 0, 0});

@@ -14,7 +14,7 @@ std::vector<NodeId> ids(std::initializer_list<uint64_t> values) {
 }
 
 Result<Index> propose(LoneCore& node, const Configuration& next) {
-  const Core::Proposal proposal{EntryKind::kConfiguration, 20, 0, next};
+  const Core::Proposal proposal{EntryKind::kConfiguration, 20, 0, 0, next};
   return node.core.propose({&proposal, 1});
 }
 
@@ -119,7 +119,7 @@ TEST(Membership, a_removed_leader_hands_over_once_its_removal_is_committed) {
 
 TEST(Membership, a_configuration_is_in_force_when_appended_and_goes_back_with_its_entry) {
   LoneCore node(3);
-  Append append{Index(0), Term(0), Index(0), {}, {}};
+  Append append;
   append.entries.push_back({Term(1), Index(1), EntryKind::kConfiguration, 20, 0});
   append.configurations.push_back({Index(1), {ids({1, 2, 3}), {}, ids({4})}});
   node.hear(2, 1, append);

@@ -111,6 +111,22 @@ TEST(ReplicationDeath, a_conflict_with_a_committed_entry_stops_the_process) {
   EXPECT_DEATH(node.hear(2, 2, append_of(1, 1, {2})), "committed entry 2");
 }
 
+// Same index, same term: then both logs are the same up to there, or one of them is damaged.
+TEST(ReplicationDeath, a_log_that_differs_before_an_equal_entry_stops_the_process) {
+  LoneCore node(3, {1, 1, 1});
+  Append append = append_of(2, 1, {1, 1});
+  append.previous_chain = node.core.chain_at(Index(2)) + 1;
+  EXPECT_DEATH(node.core.step({NodeId(2), NodeId(1), Term(1), append}),
+               "entry 2 of term 1, but differ before it");
+}
+
+TEST(ReplicationDeath, an_equal_entry_with_other_bytes_stops_the_process) {
+  LoneCore node(3, {1, 1, 1});
+  Append append = append_of(1, 1, {1, 1, 1});
+  append.entries[1].checksum = 77;
+  EXPECT_DEATH(node.hear(2, 1, append), "entry 3 of term 1 is not the primary's");
+}
+
 TEST(ReplicationDeath, a_commit_beyond_the_log_stops_the_process) {
   LoneCore node(3, {1});
   EXPECT_DEATH(node.hear(2, 1, Heartbeat{Index(5), 0}), "was the disk wiped");
@@ -118,14 +134,14 @@ TEST(ReplicationDeath, a_commit_beyond_the_log_stops_the_process) {
 
 TEST(Replication, answers_acknowledge_only_what_is_durable) {
   LoneCore node(3, {1});
-  node.core.step({NodeId(2), NodeId(1), Term(1), append_of(1, 1, {1, 1})});
+  node.receive(2, 1, append_of(1, 1, {1, 1}));
   const Ready first = node.take();
   EXPECT_TRUE(first.messages.empty());
   // An empty probe of what is not durable yet waits for the same write.
-  node.core.step({NodeId(2), NodeId(1), Term(1), append_of(3, 1, {})});
+  node.receive(2, 1, append_of(3, 1, {}));
   EXPECT_TRUE(node.take().messages.empty());
   // One of what is durable is answered at once.
-  node.core.step({NodeId(2), NodeId(1), Term(1), append_of(1, 1, {})});
+  node.receive(2, 1, append_of(1, 1, {}));
   EXPECT_EQ(texts(node.take().messages), "1->2 AppendReply term=1 index=1\n");
   node.core.storage_done(first.ticket);
   EXPECT_EQ(texts(node.take().messages),

@@ -49,9 +49,10 @@ TEST(Snapshot, a_follower_asks_its_driver_and_goes_on_behind_what_was_installed)
   EXPECT_EQ(ready.snapshot_needed, Index(8));
   node.core.storage_done(ready.ticket);
   const Configuration four = voters(4);
-  node.core.snapshot_installed({{Index(9), Term(4)}, four, Index(6)});
+  node.core.snapshot_installed({{Index(9), Term(4)}, 0x9999, four, Index(6)});
   EXPECT_EQ(texts(node.flush()), "1->2 AppendReply term=5 index=9\n");
   EXPECT_EQ(node.core.base(), (Position{Index(9), Term(4)}));
+  EXPECT_EQ(node.core.chain_at(Index(9)), 0x9999u);
   EXPECT_EQ(node.core.last(), Index(9));
   EXPECT_EQ(node.core.commit(), Index(9));
   EXPECT_EQ(node.core.view().configuration, four);
@@ -63,7 +64,9 @@ TEST(Snapshot, a_log_that_holds_the_place_is_kept) {
   EXPECT_EQ(texts(node.hear(2, 3, InstallSnapshot{{Index(3), Term(2)}})),
             "1->2 AppendReply term=3 index=3\n")
       << "it has the entries already";
-  node.core.snapshot_installed({{Index(2), Term(1)}, voters(3), Index(0)});
+  node.core.snapshot_installed(
+      {{Index(4), Term(2)}, node.core.chain_at(Index(4)), voters(3), Index(0)});
+  EXPECT_EQ(node.core.commit(), Index(4));
   EXPECT_EQ(node.core.base(), Position{});
   EXPECT_EQ(node.core.last(), Index(4));
 }
@@ -81,6 +84,13 @@ TEST(Snapshot, an_append_that_begins_before_the_base_is_taken_from_there_on) {
   ASSERT_EQ(ready.entries.size(), 1U);
   EXPECT_EQ(ready.entries[0].index, Index(7));
   EXPECT_EQ(core.commit(), Index(5));
+}
+
+TEST(SnapshotDeath, a_snapshot_of_another_history_stops_the_process) {
+  LoneCore node(3, {1, 1, 2, 2});
+  EXPECT_DEATH(node.core.snapshot_installed(
+                   {{Index(3), Term(2)}, node.core.chain_at(Index(3)) + 1, voters(3), Index(0)}),
+               "was made of another log");
 }
 
 TEST(SnapshotDeath, what_is_not_committed_or_not_durable_is_not_compacted) {

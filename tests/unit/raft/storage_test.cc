@@ -28,9 +28,9 @@ TEST(Storage, a_hard_state_alone_makes_a_ticket) {
 
 TEST(Storage, a_later_ticket_covers_the_earlier_ones) {
   LoneCore node(3, {1});
-  node.core.step({NodeId(2), NodeId(1), Term(1), append_of(1, 1, {1})});
+  node.receive(2, 1, append_of(1, 1, {1}));
   const Ready first = node.take();
-  node.core.step({NodeId(2), NodeId(1), Term(1), append_of(2, 1, {1})});
+  node.receive(2, 1, append_of(2, 1, {1}));
   const Ready second = node.take();
   EXPECT_LT(first.ticket, second.ticket);
   node.core.storage_done(second.ticket);
@@ -42,9 +42,9 @@ TEST(Storage, a_later_ticket_covers_the_earlier_ones) {
 
 TEST(Storage, the_completion_of_an_overwritten_append_acknowledges_nothing) {
   LoneCore node(5, {1});
-  node.core.step({NodeId(2), NodeId(1), Term(2), append_of(1, 1, {2, 2})});
+  node.receive(2, 2, append_of(1, 1, {2, 2}));
   const Ready old_write = node.take();
-  node.core.step({NodeId(3), NodeId(1), Term(3), append_of(1, 1, {3, 3})});
+  node.receive(3, 3, append_of(1, 1, {3, 3}));
   const Ready new_write = node.take();
   EXPECT_EQ(new_write.entries.front().index, Index(2));
   node.core.storage_done(old_write.ticket);
@@ -56,8 +56,8 @@ TEST(Storage, the_completion_of_an_overwritten_append_acknowledges_nothing) {
 
 TEST(Storage, an_overwrite_before_it_is_submitted_is_stored_once) {
   LoneCore node(3, {1});
-  node.core.step({NodeId(2), NodeId(1), Term(2), append_of(1, 1, {2, 2, 2})});
-  node.core.step({NodeId(3), NodeId(1), Term(3), append_of(2, 2, {3})});
+  node.receive(2, 2, append_of(1, 1, {2, 2, 2}));
+  node.receive(3, 3, append_of(2, 2, {3}));
   const Ready ready = node.take();
   EXPECT_EQ(to_string(ready.entries), "2/2 3/3");
   EXPECT_EQ(ready.hard_state, (HardState{Term(3), NodeId(0)}));

@@ -48,18 +48,14 @@ TEST(PeerCodec, an_append_says_what_its_configuration_entries_hold) {
     member.set_id(id);
     member.set_voter(id == 1);
   }
-  const Entry entry{.term = Term(7),
-                    .index = Index(4),
-                    .kind = EntryKind::kConfiguration,
-                    .header = Bytes::copy_of(members.SerializeAsString())};
-  raft::Append append{Index(3), Term(2), Index(1), {entry.meta()}, {}};
+  const Entry entry(Term(7), Index(4), EntryKind::kConfiguration,
+                    Bytes::copy_of(members.SerializeAsString()));
+  raft::Append append{Index(3), Term(2), 0x1234, Index(1), {entry.meta()}, {}};
   append.configurations.push_back({Index(4), {{NodeId(1)}, {}, {NodeId(2)}}});
   expect_round_trip(message(append), {entry});
 
-  const Entry nonsense{.term = Term(7),
-                       .index = Index(4),
-                       .kind = EntryKind::kConfiguration,
-                       .header = Bytes::copy_of("not a configuration")};
+  const Entry nonsense(Term(7), Index(4), EntryKind::kConfiguration,
+                       Bytes::copy_of("not a configuration"));
   append.entries = {nonsense.meta()};
   const auto back = from_wire(to_wire(message(append), {nonsense}), NodeId(1), NodeId(2), {});
   ASSERT_FALSE(back);
@@ -68,20 +64,32 @@ TEST(PeerCodec, an_append_says_what_its_configuration_entries_hold) {
 
 TEST(PeerCodec, an_append_carries_headers_and_payloads) {
   const std::vector<Entry> entries = {
-      {.term = Term(6),
-       .index = Index(11),
-       .kind = EntryKind::kBlock,
-       .header = Bytes::copy_of("h"),
-       .payload = Bytes::copy_of("block one")},
-      {.term = Term(7), .index = Index(12), .kind = EntryKind::kNoop},
-      {.term = Term(7),
-       .index = Index(13),
-       .kind = EntryKind::kBlock,
-       .header = Bytes::copy_of("hh"),
-       .payload = Bytes::copy_of("block two")}};
-  raft::Append append{.previous_index = Index(10), .previous_term = Term(6), .commit = Index(9)};
+      {Term(6), Index(11), EntryKind::kBlock, Bytes::copy_of("h"), Bytes::copy_of("block one")},
+      {Term(7), Index(12), EntryKind::kNoop},
+      {Term(7), Index(13), EntryKind::kBlock, Bytes::copy_of("hh"), Bytes::copy_of("block two")}};
+  raft::Append append{.previous_index = Index(10),
+                      .previous_term = Term(6),
+                      .previous_chain = 0xFEDC'BA98,
+                      .commit = Index(9)};
   for (const Entry& entry : entries) append.entries.push_back(entry.meta());
   expect_round_trip(message(append), entries);
+}
+
+TEST(PeerCodec, an_entry_that_changed_on_its_way_is_refused) {
+  const Entry entry(Term(7), Index(4), EntryKind::kBlock, Bytes::copy_of("head"),
+                    Bytes::copy_of("payload"));
+  const raft::Append append{.previous_index = Index(3), .entries = {entry.meta()}};
+  const pb::PeerMessage sent = to_wire(message(append), {entry});
+  const auto receive = [](const pb::PeerMessage& wire, std::string_view payload) {
+    return from_wire(wire, NodeId(1), NodeId(2), Bytes::copy_of(payload));
+  };
+  EXPECT_TRUE(receive(sent, "payload"));
+  const auto other_payload = receive(sent, "pAyload");
+  ASSERT_FALSE(other_payload);
+  EXPECT_EQ(other_payload.error().message, "entry 4 does not match its checksum");
+  pb::PeerMessage other_header = sent;
+  other_header.mutable_append()->mutable_entries(0)->set_header("heaD");
+  EXPECT_FALSE(receive(other_header, "payload"));
 }
 
 TEST(PeerCodec, lies_about_payloads_are_refused) {
@@ -89,6 +97,7 @@ TEST(PeerCodec, lies_about_payloads_are_refused) {
   pb::EntryHeader& header = *wire.mutable_append()->add_entries();
   header.set_kind(static_cast<uint32_t>(EntryKind::kBlock));
   header.set_payload_length(10);
+  header.set_checksum(crc32c(Bytes::copy_of("0123456789").span()));
   const auto receive = [&](std::string_view payload) {
     return from_wire(wire, NodeId(1), NodeId(2), Bytes::copy_of(payload));
   };

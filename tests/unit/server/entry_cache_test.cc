@@ -6,10 +6,7 @@ namespace ballast::server {
 namespace {
 
 Entry entry(uint64_t term, uint64_t index, size_t bytes = 1000) {
-  return {.term = Term(term),
-          .index = Index(index),
-          .kind = EntryKind::kBlock,
-          .payload = Bytes(MutableBytes(bytes))};
+  return {Term(term), Index(index), EntryKind::kBlock, {}, Bytes(MutableBytes(bytes))};
 }
 
 TEST(EntryCache, finds_what_it_took) {

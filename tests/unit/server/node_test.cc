@@ -20,12 +20,13 @@ std::vector<Node::Draft> draft() {
 void take_over(OneNode& one, Index previous) {
   const raft::Core& core = one.node->core();
   const Term term(core.term().value() + 1);
-  const Entry noop{.term = term, .index = previous + 1, .kind = EntryKind::kNoop};
+  const Entry noop(term, previous + 1, EntryKind::kNoop);
   one.node->step({.from = NodeId(2),
                   .to = NodeId(1),
                   .term = term,
                   .body = raft::Append{.previous_index = previous,
                                        .previous_term = core.term_at(previous),
+                                       .previous_chain = core.chain_at(previous),
                                        .commit = previous,
                                        .entries = {noop.meta()}}},
                  {noop});

@@ -67,7 +67,8 @@ class OneNode {
         storage::open_segment_log({.directory = directory->log_path(), .segment_bytes = 16 << 20}));
     auto state = must(storage::StateMachine::open({.directory = directory->state_path(),
                                                    .write_buffer_bytes = 8 << 20,
-                                                   .block_cache_bytes = 8 << 20}));
+                                                   .block_cache_bytes = 8 << 20},
+                                                  log->payloads()));
     raft::Options raft{.id = cluster.self, .seed = 1};
     raft.heartbeat_ticks = 1;
     raft.election_ticks_min = 5;

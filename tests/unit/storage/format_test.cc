@@ -24,7 +24,7 @@ TEST(Format, segment_header_round_trip) {
 TEST(Format, record_head_round_trip) {
   for (const size_t size : {0, 1, 3999, 4000, 4001, 57344}) {
     const Entry entry = make_entry(12, 5, 777, size);
-    RecordHeader header{GroupId(1), 2, 4096, 40, 39, 0x1234, entry.meta(), 0x5678, 0};
+    RecordHeader header{GroupId(1), 2, 4096, 40, 39, 0x1234, entry.meta(), entry.payload_crc, 0};
     MutableBytes bytes(record_head_bytes(static_cast<uint32_t>(size)));
     header.crc = encode_record_head(header, entry.header.span(), bytes.span());
     EXPECT_EQ(*parse_record_head(bytes.span()), header);

@@ -231,8 +231,28 @@ class RolledOver : public testing::Test {
 };
 
 TEST_F(RolledOver, the_end_of_a_full_segment_is_rot) {
+  flip_bit(log_.segment(1), kHeader + 2 * kBig + 50);
+  log_.expect_corrupt(1, kHeader + 2 * kBig, "record header");
+}
+
+// Its bytes were durable, and to read all of a log takes long: whoever needs them notices.
+TEST_F(RolledOver, a_rotten_payload_of_a_full_segment_is_noticed_when_it_is_read) {
   flip_bit(log_.segment(1), kHeader + 2 * kBig + 100'000);
-  log_.expect_corrupt(1, kHeader + 2 * kBig, "payload");
+  const auto log = log_.open();
+  ASSERT_TRUE(log) << log.error().to_string();
+  EXPECT_EQ((*log)->last(), Index(7));
+  EXPECT_TRUE((*(*log)->prepare_read(Index(1), Index(2)))->entries());
+  const auto rotten = (*(*log)->prepare_read(Index(3), Index(3)))->entries();
+  ASSERT_FALSE(rotten);
+  EXPECT_EQ(rotten.error().code, Errc::kCorrupt);
+  EXPECT_TRUE((*(*log)->prepare_read(Index(1), Index(7)))->heads()) << "they are whole";
+  const Entry third = make_entry(3, 1, 4 << 20);
+  EXPECT_FALSE((*log)->payloads()->read((*log)->place_of(Index(3)), 4 << 20, third.payload_crc));
+}
+
+TEST_F(RolledOver, a_rotten_payload_of_the_last_segment_is_rot) {
+  flip_bit(log_.segment(2), kHeader + kBig + 100'000);
+  log_.expect_corrupt(2, kHeader + kBig, "payload");
 }
 
 TEST_F(RolledOver, a_segment_header_with_later_batches_is_rot) {
@@ -340,7 +360,7 @@ TEST(LogDamage, a_read_notices_rot_and_names_the_place) {
   const uint64_t second = kHeader + 4096 + 8192;
   for (const uint64_t at : {10, 130, 4096 + 77}) {
     flip_bit(directory / segment_name(1), second + at);
-    const auto entries = (*log->prepare_read(Index(1), Index(2)))->run();
+    const auto entries = (*log->prepare_read(Index(1), Index(2)))->entries();
     ASSERT_FALSE(entries);
     EXPECT_EQ(entries.error().code, Errc::kCorrupt);
     EXPECT_NE(entries.error().message.find(fmt::format("at offset {}", second)), std::string::npos)

@@ -2,6 +2,7 @@
 
 #include "storage/log/record.h"
 #include "storage/log/segment_file.h"
+#include "tests/unit/storage/held_queue.h"
 #include "tests/unit/storage/log_testing.h"
 
 namespace ballast::storage {
@@ -50,8 +51,8 @@ TEST(SegmentLog, read_payloads_are_direct) {
 
 TEST(SegmentLog, slices_that_are_not_direct_are_copied) {
   const TemporaryDirectory directory;
-  Entry entry = make_entry(1, 1, 20000);
-  entry.payload = entry.payload.slice(4096, 5000);
+  const Entry entry(Term(1), Index(1), EntryKind::kBlock, pattern(1, 40),
+                    pattern(2, 20000).slice(4096, 5000));
   ASSERT_FALSE(entry.payload.direct());
   {
     const auto log = open_log(small_log(directory.path()));
@@ -133,18 +134,78 @@ TEST(SegmentLog, a_later_record_replaces_the_suffix) {
 
 TEST(SegmentLog, replacing_what_is_in_flight_is_not_durable_before_its_own_write) {
   const TemporaryDirectory directory;
-  const auto log = open_log(small_log(directory.path()));
+  auto disk = make_uring_queue();
+  ASSERT_TRUE(disk) << disk.error().to_string();
+  auto held = std::make_unique<HeldQueue>(*std::move(disk));
+  HeldQueue& queue = *held;
+  const auto log = *open_segment_log(small_log(directory.path()), {.queue = std::move(held)});
   int done = 0;
-  log->append(std::nullopt, {make_entry(1, 1, 1 << 20), make_entry(2, 1, 1 << 20)}, [&] {
-    ++done;
-    EXPECT_EQ(log->durable(), Index(1)) << "entry 2 was replaced meanwhile";
-  });
+  log->append(std::nullopt, {make_entry(1, 1, 1 << 20), make_entry(2, 1, 1 << 20)},
+              [&] { ++done; });
+  // The first segment may still be in the making.
+  while (queue.held() == 0) wait_for_event(*log);
   log->append(std::nullopt, {make_entry(2, 2, 50)}, [&] { ++done; });
   EXPECT_EQ(log->last(), Index(2));
+
+  queue.let_one_go();
   poll_until(*log, [&] { return done == 1; });
+  EXPECT_EQ(log->durable(), Index(1)) << "entry 2 was replaced meanwhile";
+  EXPECT_FALSE(log->prepare_read(Index(2), Index(2)));
+
+  queue.let_one_go();
   poll_until(*log, [&] { return done == 2; });
   EXPECT_EQ(log->durable(), Index(2));
   EXPECT_TRUE(read_all(*log).back() == make_entry(2, 2, 50));
+}
+
+TEST(SegmentLog, payloads_are_read_by_place) {
+  const TemporaryDirectory directory;
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 30; ++i) entries.push_back(make_entry(i, 1, i * i * 1500, i * 300));
+  const auto expect_all = [&](const LogStore& log) {
+    const auto payloads = log.payloads();
+    for (const Entry& entry : entries) {
+      const auto size = static_cast<uint32_t>(entry.payload.size());
+      const auto read = payloads->read(log.place_of(entry.index), size, entry.payload_crc);
+      ASSERT_TRUE(read) << read.error().to_string();
+      EXPECT_EQ(*read, entry.payload);
+    }
+  };
+  std::shared_ptr<const Payloads> payloads;
+  {
+    const auto log = open_log(small_log(directory.path()));
+    // One by one: what was read ahead of the log's end is written afterwards.
+    for (const Entry& entry : entries) {
+      append_and_wait(*log, {entry});
+      const auto size = static_cast<uint32_t>(entry.payload.size());
+      EXPECT_TRUE(log->payloads()->read(log->place_of(entry.index), size, entry.payload_crc));
+    }
+    expect_all(*log);
+    payloads = log->payloads();
+  }
+  const auto log = open_log(small_log(directory.path()));
+  expect_all(*log);
+  const Entry& entry = entries[7];
+  EXPECT_TRUE(payloads->read(log->place_of(entry.index),
+                             static_cast<uint32_t>(entry.payload.size()), entry.payload_crc))
+      << "readers may outlive the log";
+}
+
+TEST(SegmentLog, a_damaged_payload_is_an_error_that_says_where) {
+  const TemporaryDirectory directory;
+  const Entry entry = make_entry(1, 1, 10'000);
+  const auto log = open_log(small_log(directory.path()));
+  append_and_wait(*log, {entry});
+  const Place place = log->place_of(Index(1));
+  const auto read = [&](Place at) { return log->payloads()->read(at, 10'000, entry.payload_crc); };
+  write_at(directory / segment_name(1), place.offset() + 5000, "?");
+  const auto damaged = read(place);
+  ASSERT_FALSE(damaged);
+  EXPECT_EQ(damaged.error().code, Errc::kCorrupt);
+  EXPECT_NE(damaged.error().message.find(segment_name(1) + "' at offset 8192"), std::string::npos)
+      << damaged.error().message;
+  EXPECT_EQ(read({2, place.unit}).error().code, Errc::kCorrupt) << "no such segment";
+  EXPECT_FALSE(read({1, kSmallSegment / kDirectAlignment})) << "behind the segment's end";
 }
 
 TEST(SegmentLog, reads_of_what_is_not_durable_are_refused) {
@@ -172,7 +233,7 @@ TEST(SegmentLog, reads_run_on_another_thread_and_outlive_the_log) {
   int wrong = 0;
   std::thread reader([&] {
     for (int round = 0; round < 20; ++round) {
-      const auto got = read->run();
+      const auto got = read->entries();
       if (!got || !(*got == std::vector<Entry>(entries.begin() + 4, entries.begin() + 20))) ++wrong;
     }
   });

@@ -46,14 +46,17 @@ inline Entry make_entry(uint64_t index, uint64_t term, size_t payload, size_t he
           pattern(index * 1000 + term, header), pattern(index * 7777 + term, payload)};
 }
 
+// Waits until the log says that something has happened, and lets it go on.
+inline void wait_for_event(LogStore& log) {
+  pollfd event{log.event_fd(), POLLIN, 0};
+  BALLAST_CHECK(::poll(&event, 1, 10'000) == 1, "the log doesn't complete");
+  log.poll();
+}
+
 // Runs completions until `done` says so.
 template <class Done>
 void poll_until(LogStore& log, const Done& done) {
-  while (!done()) {
-    pollfd event{log.event_fd(), POLLIN, 0};
-    BALLAST_CHECK(::poll(&event, 1, 10'000) == 1, "the log doesn't complete");
-    log.poll();
-  }
+  while (!done()) wait_for_event(log);
 }
 
 inline void append_and_wait(LogStore& log, std::vector<Entry> entries,
@@ -73,7 +76,7 @@ inline std::vector<Entry> read_all(const LogStore& log) {
   if (log.last() == Index(0)) return {};
   auto read = log.prepare_read(Index(1), log.last());
   EXPECT_TRUE(read) << read.error().to_string();
-  auto entries = (*read)->run();
+  auto entries = (*read)->entries();
   EXPECT_TRUE(entries) << entries.error().to_string();
   return entries ? *std::move(entries) : std::vector<Entry>();
 }

@@ -51,14 +51,13 @@ TEST_F(Apply, log_time_never_goes_back) {
 
 TEST_F(Apply, what_is_not_a_valid_entry_stops_the_node) {
   const Bytes bytes = block_bytes(1, 100);
-  Entry garbage = commit_entry(1, t.now, {});
-  garbage.header = Bytes::copy_of("\xff\xff\xff not a message");
-  Entry wrong = block_entry(1, bytes, t.now, kHour);
-  wrong.payload = block_bytes(2, 100);
-  Entry shorter = block_entry(1, bytes, t.now, kHour);
-  shorter.payload = shorter.payload.slice(0, 99);
+  const Bytes header = block_entry(1, bytes, t.now, kHour).header;
+  const Entry garbage(Term(1), Index(1), EntryKind::kCommit,
+                      Bytes::copy_of("\xff\xff\xff not a message"));
+  const Entry wrong(Term(1), Index(1), EntryKind::kBlock, header, block_bytes(2, 100));
+  const Entry shorter(Term(1), Index(1), EntryKind::kBlock, header, bytes.slice(0, 99));
   for (const Entry& entry : {garbage, wrong, shorter}) {
-    const auto applied = t.machine().apply({&entry, 1});
+    const auto applied = t.try_apply({&entry, 1});
     ASSERT_FALSE(applied);
     EXPECT_EQ(applied.error().code, Errc::kCorrupt);
     EXPECT_EQ(t.machine().applied().index, Index(0)) << "nothing of the batch is applied";

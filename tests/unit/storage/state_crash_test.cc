@@ -51,10 +51,12 @@ std::vector<Entry> workload(uint64_t seed, uint64_t count) {
   return t.entries();
 }
 
-std::string apply_in_batches(StateMachine& machine, std::span<const Entry> entries, size_t batch,
+std::string apply_in_batches(StateMachine& machine, TestPayloads& payloads,
+                             std::span<const Entry> entries, size_t batch,
                              std::vector<std::string>& results) {
   for (size_t at = 0; at < entries.size(); at += batch) {
-    const auto applied = machine.apply(entries.subspan(at, std::min(batch, entries.size() - at)));
+    const auto applied =
+        machine.apply(payloads.commit(entries.subspan(at, std::min(batch, entries.size() - at))));
     EXPECT_TRUE(applied) << applied.error().to_string();
     for (const auto& result : *applied) results.push_back(result.SerializeAsString());
   }
@@ -86,14 +88,15 @@ void copy_files(const std::string& from, const std::string& to) {
 }
 
 TEST(StateDeterminism, batch_boundaries_make_no_difference) {
+  const auto payloads = std::make_shared<TestPayloads>();
   const std::vector<Entry> entries = workload(3, 400);
   std::string digest;
   std::vector<std::string> results;
   for (const size_t batch : {1, 7, 64, 400}) {
     const TemporaryDirectory directory;
-    const auto machine = open_state(directory.path());
+    const auto machine = open_state(directory.path(), payloads);
     std::vector<std::string> own;
-    const std::string own_digest = apply_in_batches(*machine, entries, batch, own);
+    const std::string own_digest = apply_in_batches(*machine, *payloads, entries, batch, own);
     if (digest.empty()) digest = own_digest;
     if (results.empty()) results = own;
     EXPECT_EQ(own_digest, digest) << "batches of " << batch;
@@ -103,18 +106,19 @@ TEST(StateDeterminism, batch_boundaries_make_no_difference) {
 }
 
 TEST(StateDeterminism, reopening_makes_no_difference) {
+  const auto payloads = std::make_shared<TestPayloads>();
   const std::vector<Entry> entries = workload(4, 120);
   std::vector<std::string> results[2];
   std::string digests[2];
   for (const bool reopen : {false, true}) {
     const TemporaryDirectory directory;
-    auto machine = open_state(directory.path());
+    auto machine = open_state(directory.path(), payloads);
     for (size_t at = 0; at < entries.size(); at += 10) {
-      digests[reopen] =
-          apply_in_batches(*machine, std::span(entries).subspan(at, 10), 10, results[reopen]);
+      digests[reopen] = apply_in_batches(*machine, *payloads, std::span(entries).subspan(at, 10),
+                                         10, results[reopen]);
       if (reopen) {
         machine.reset();
-        machine = open_state(directory.path());
+        machine = open_state(directory.path(), payloads);
       }
     }
   }
@@ -123,28 +127,32 @@ TEST(StateDeterminism, reopening_makes_no_difference) {
 }
 
 TEST(StateCrash, replay_gives_the_same_rows) {
+  const auto payloads = std::make_shared<TestPayloads>();
   const std::vector<Entry> entries = workload(5, 300);
   std::vector<std::string> expected;
   std::string digest;
   {
     const TemporaryDirectory directory;
-    digest = apply_in_batches(*open_state(directory.path()), entries, 9, expected);
+    digest =
+        apply_in_batches(*open_state(directory.path(), payloads), *payloads, entries, 9, expected);
   }
   for (const size_t flushed : {size_t{0}, size_t{100}, size_t{299}}) {
     const TemporaryDirectory directory;
     const TemporaryDirectory crashed;
     std::vector<std::string> ignored;
-    const auto victim = open_state(directory.path());
-    apply_in_batches(*victim, std::span(entries).first(flushed), 9, ignored);
+    const auto victim = open_state(directory.path(), payloads);
+    apply_in_batches(*victim, *payloads, std::span(entries).first(flushed), 9, ignored);
     if (flushed > 0) ASSERT_TRUE(victim->flush());
-    apply_in_batches(*victim, std::span(entries).subspan(flushed), 9, ignored);
+    apply_in_batches(*victim, *payloads, std::span(entries).subspan(flushed), 9, ignored);
     // The files as they are while the memtable holds the rest: what a crash would leave.
     copy_files(directory.path(), crashed.path());
-    const auto machine = open_state(crashed.path());
+    const auto machine = open_state(crashed.path(), payloads);
     const uint64_t applied = machine->applied().index.value();
     EXPECT_EQ(applied, flushed) << "what was not flushed is gone, and the position with it";
     std::vector<std::string> results;
-    EXPECT_EQ(apply_in_batches(*machine, std::span(entries).subspan(applied), 50, results), digest);
+    EXPECT_EQ(
+        apply_in_batches(*machine, *payloads, std::span(entries).subspan(applied), 50, results),
+        digest);
     EXPECT_TRUE(std::equal(results.begin(), results.end(),
                            expected.begin() + static_cast<ptrdiff_t>(applied)));
   }
@@ -161,13 +169,15 @@ TEST(StateOpen, rows_of_an_unknown_format_are_refused) {
     const std::string value = row.SerializeAsString();
     ASSERT_TRUE((*database)->write(std::vector<RowChange>{{key, value}}));
   }
-  const auto machine = StateMachine::open({directory.path(), 1 << 20, 1 << 20, nullptr});
+  const auto machine = StateMachine::open({directory.path(), 1 << 20, 1 << 20, nullptr},
+                                          std::make_shared<TestPayloads>());
   ASSERT_FALSE(machine);
   EXPECT_EQ(machine.error().code, Errc::kRefused);
 }
 
 TEST(StateOpen, a_directory_that_cannot_be_made_is_an_error) {
-  const auto machine = StateMachine::open({"/proc/none/below", 1 << 20, 1 << 20, nullptr});
+  const auto machine = StateMachine::open({"/proc/none/below", 1 << 20, 1 << 20, nullptr},
+                                          std::make_shared<TestPayloads>());
   ASSERT_FALSE(machine);
   EXPECT_EQ(machine.error().code, Errc::kIo);
 }

@@ -12,6 +12,7 @@
 #include "proto/base/limits.h"
 #include "storage/kv/state_machine.h"
 #include "tests/unit/storage/temporary_directory.h"
+#include "tests/unit/storage/test_payloads.h"
 
 namespace ballast::storage {
 
@@ -140,12 +141,14 @@ inline Entry commit_entry(uint64_t index, uint64_t time_ms,
   return {Term(1), Index(index), EntryKind::kCommit, message_bytes(header), {}};
 }
 
-inline std::unique_ptr<StateMachine> open_state(const std::string& directory) {
+inline std::unique_ptr<StateMachine> open_state(
+    const std::string& directory,
+    std::shared_ptr<const Payloads> payloads = std::make_shared<TestPayloads>()) {
   StateOptions options;
   options.directory = directory;
   options.write_buffer_bytes = 8 << 20;
   options.block_cache_bytes = 8 << 20;
-  auto machine = StateMachine::open(options);
+  auto machine = StateMachine::open(options, std::move(payloads));
   EXPECT_TRUE(machine) << machine.error().to_string();
   return machine ? *std::move(machine) : nullptr;
 }
@@ -154,16 +157,20 @@ inline std::unique_ptr<StateMachine> open_state(const std::string& directory) {
 class StateTester {
  public:
   explicit StateTester(std::string directory)
-      : directory_(std::move(directory)), machine_(open_state(directory_)) {}
+      : directory_(std::move(directory)), machine_(open_state(directory_, payloads_)) {}
 
   StateMachine& machine() { return *machine_; }
+  TestPayloads& payloads() { return *payloads_; }
+  Result<std::vector<pb::ApplyResult>> try_apply(std::span<const Entry> entries) {
+    return machine_->apply(payloads_->commit(entries));
+  }
   const std::vector<Entry>& entries() const { return entries_; }
   const std::vector<pb::ApplyResult>& results() const { return results_; }
   uint64_t now = 10 * kHour;
 
   pb::ApplyResult apply(Entry entry) {
     entries_.push_back(entry);
-    auto applied = machine_->apply({&entries_.back(), 1});
+    auto applied = try_apply({&entries_.back(), 1});
     EXPECT_TRUE(applied) << applied.error().to_string();
     if (!applied) return {};
     results_.push_back(applied->front());
@@ -203,11 +210,12 @@ class StateTester {
   std::string digest() const { return machine_->state_digest()->digest(); }
   void reopen() {
     machine_.reset();
-    machine_ = open_state(directory_);
+    machine_ = open_state(directory_, payloads_);
   }
 
  private:
   std::string directory_;
+  std::shared_ptr<TestPayloads> payloads_ = std::make_shared<TestPayloads>();
   std::unique_ptr<StateMachine> machine_;
   std::vector<Entry> entries_;
   std::vector<pb::ApplyResult> results_;

@@ -325,6 +325,7 @@ bool SimDisk::rot() {
 
 bool SimDisk::rot_hard_state() {
   const std::string path = directory_ + "/" + storage::kHardStateName;
+  if (!storage::path_exists(path)) return false;  // a new disk
   MutableBytes copies = get(path, 0, 2 * storage::kHardStateSlotBytes);
   const auto first = storage::parse_hard_state(copies.span().first(storage::kHardStateSlotBytes));
   const auto second = storage::parse_hard_state(copies.span().last(storage::kHardStateSlotBytes));

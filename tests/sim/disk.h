@@ -67,8 +67,8 @@ class SimDisk {
   // last ones it can't tell rot from a torn tail (docs/formats/log_segment.md). Returns false if
   // there is none.
   bool rot();
-  // Flips a bit in one copy of the hard state; the other one must do. Returns false if they aren't
-  // both whole, and the same.
+  // Flips a bit in one copy of the hard state; the other one must do. Returns false if there
+  // aren't two, whole and the same.
   bool rot_hard_state();
   // A write that was meant for another record's place has landed on such a record: where it was
   // meant to go, it is too. Returns false if there are no two records.

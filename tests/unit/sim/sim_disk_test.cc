@@ -109,6 +109,13 @@ class LogOnSimDisk {
     promised_ = log_->hard_state();
   }
 
+  bool read_is_refused() const {
+    if (log_->last() == Index()) return false;
+    const auto read = log_->prepare_read(Index(1), log_->last());
+    const auto entries = (*read)->entries();
+    return !entries && entries.error().code == Errc::kCorrupt;
+  }
+
   storage::LogStore& log() { return *log_; }
   SimDisk& disk() { return disk_; }
   raft::Prng& chance() { return chance_; }
@@ -257,6 +264,8 @@ TEST(SimDisk, damage_is_an_error_and_never_a_shorter_log) {
     if (const Status opened = bed.open(); !opened) {
       EXPECT_EQ(opened.error().code, Errc::kCorrupt) << opened.error().message;
       ++refused;
+    } else if (bed.read_is_refused()) {
+      ++refused;  // a payload in a full segment, which a start does not look at
     } else {
       ASSERT_NO_FATAL_FAILURE(bed.expect_kept_promises());
     }

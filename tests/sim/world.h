@@ -103,8 +103,10 @@ class World {
 
   void pass(uint64_t until_us);
   void calm_down();
+  void show_damage(SimNode& one);
   bool converged();
   void check_end();
+  void check_blocks(SimNode& one);
   void wrong(std::string what);
   void mix(uint64_t value);
   void say(const std::string& what);

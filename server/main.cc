@@ -12,6 +12,7 @@
 
 #include "proto/base/check.h"
 #include "server/config.h"
+#include "server/inspect.h"
 #include "server/node/log_events.h"
 #include "server/node/node.h"
 #include "server/service/listener.h"
@@ -183,12 +184,40 @@ int report(const Error& error) {
   return error.code == Errc::kInvalidArgument ? kExitUsage : kExitFailed;
 }
 
+// ballastd inspect DIR
+class Inspection {
+ public:
+  explicit Inspection(CLI::App& app)
+      : command_(app.add_subcommand(
+            "inspect",
+            "Show what the data directory of a stopped node holds, and what of it is "
+            "damaged; changes nothing. Exit code 1 if anything is")) {
+    command_->add_option("DIR", directory_, "The data directory")->required();
+    command_->add_option("-o,--output", output_, "How it is shown")
+        ->check(CLI::IsMember({"table", "json"}))
+        ->capture_default_str();
+  }
+
+  bool wanted() const { return command_->parsed(); }
+  int run() const {
+    const auto inspected = inspect(directory_, output_ == "json");
+    if (!inspected) return report(inspected.error());
+    std::fputs(inspected->text.c_str(), stdout);
+    return inspected->whole ? 0 : kExitFailed;
+  }
+
+ private:
+  CLI::App* command_;
+  std::string directory_;
+  std::string output_ = "table";
+};
+
 int main_checked(int argc, char** argv) {
   CLI::App app{"One node of a Ballast cluster: a replicated store for model weights."};
   std::string path, data_directory, listen, level = "info";
   bool check_only = false, founds = false;
   app.set_version_flag("--version", std::string("ballastd ") + kVersion);
-  app.add_option("--config", path, "The TOML file (docs/configuration.md)")->required();
+  app.add_option("--config", path, "The TOML file (docs/configuration.md)");
   app.add_option("--data-dir", data_directory, "In place of [node] data_dir");
   app.add_option("--listen", listen, "HOST:PORT in place of [node] listen");
   app.add_option("--log-level", level, "What is logged on stderr")
@@ -197,6 +226,7 @@ int main_checked(int argc, char** argv) {
   app.add_flag("--bootstrap", founds,
                "Format the data directory for a new cluster, of the members in the file, and end. "
                "Never for one whose data was lost: without this it joins and waits to be let in");
+  Inspection inspection(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -204,6 +234,8 @@ int main_checked(int argc, char** argv) {
   }
   set_up_memory();
   raise_descriptor_limit();
+  if (inspection.wanted()) return inspection.run();
+  if (path.empty()) return report({Errc::kInvalidArgument, "--config is required"});
   set_up_logging(level);
   auto config = load_config(path);
   if (!config) return report(config.error());

@@ -115,11 +115,17 @@ Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id,
   return identity;
 }
 
-Result<Identity> read_identity(const std::string& directory, Uuid cluster, NodeId id) {
+Result<Identity> read_identity(const std::string& directory) {
   const std::string path = directory + "/" + kName;
   BALLAST_TRY(const std::string text, read_file(path));
   auto identity = parse(text);
   if (!identity) return fail_within(std::move(identity).error(), "identity '{}'", path);
+  return identity;
+}
+
+Result<Identity> read_own_identity(const std::string& directory, Uuid cluster, NodeId id) {
+  auto identity = read_identity(directory);
+  if (!identity) return identity;
   if (identity->cluster != cluster)
     return fail(Errc::kRefused,
                 "directory '{}' belongs to cluster {}, this node is configured for {}; point "
@@ -140,7 +146,22 @@ Result<Identity> read_identity(const std::string& directory, Uuid cluster, NodeI
   return identity;
 }
 
+Result<UniqueFd> lock_directory(const std::string& directory) {
+  BALLAST_TRY(UniqueFd lock, open_file(directory + "/" + kLock, O_RDWR | O_CREAT));
+  if (auto locked = lock_file(lock, std::chrono::milliseconds(0)); !locked)
+    return fail_within(std::move(locked).error(), "data directory '{}'", directory);
+  return lock;
+}
+
 }  // namespace
+
+Result<DataDirectory> DataDirectory::open_existing(const std::string& directory) {
+  if (!path_exists(directory + "/" + kName))
+    return fail(Errc::kNotFound, "'{}' is no data directory: it holds no '{}'", directory, kName);
+  BALLAST_TRY(const UniqueFd lock, lock_directory(directory));
+  BALLAST_TRY(Identity identity, read_identity(directory));
+  return keep(directory, std::move(identity), lock);
+}
 
 Result<DataDirectory> DataDirectory::open(const std::string& directory, Uuid cluster, NodeId id) {
   return open_or_format(directory, cluster, id, {});
@@ -164,15 +185,18 @@ Result<DataDirectory> DataDirectory::open_or_format(const std::string& directory
   if (path_exists(directory) && !path_exists(path))
     BALLAST_TRY_STATUS(check_formattable(directory));
   BALLAST_TRY_STATUS(make_directories(directory));
-  BALLAST_TRY(UniqueFd lock, open_file(directory + "/" + kLock, O_RDWR | O_CREAT));
-  if (auto locked = lock_file(lock, std::chrono::milliseconds(0)); !locked)
-    return fail_within(std::move(locked).error(), "data directory '{}'", directory);
-  auto identity = path_exists(path) ? read_identity(directory, cluster, id)
+  BALLAST_TRY(const UniqueFd lock, lock_directory(directory));
+  auto identity = path_exists(path) ? read_own_identity(directory, cluster, id)
                                     : format(directory, cluster, id, std::move(founders));
   if (!identity) return std::unexpected(std::move(identity).error());
+  return keep(directory, *std::move(identity), lock);
+}
+
+Result<DataDirectory> DataDirectory::keep(const std::string& directory, Identity identity,
+                                          const UniqueFd& lock) {
   DataDirectory opened;
   opened.directory_ = directory;
-  opened.identity_ = *identity;
+  opened.identity_ = std::move(identity);
   opened.lock_fd_ = ::fcntl(lock.get(), F_DUPFD_CLOEXEC, 0);
   if (opened.lock_fd_ < 0) return os_failure("keep", lock.path());
   return opened;

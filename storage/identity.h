@@ -6,6 +6,7 @@
 
 #include "proto/base/result.h"
 #include "proto/base/strong_int.h"
+#include "proto/base/unique_fd.h"
 #include "proto/base/uuid.h"
 
 namespace ballast::storage {
@@ -41,6 +42,10 @@ class DataDirectory {
   // as if it had never voted. Errors: as open(); kRefused if it is formatted otherwise.
   static Status bootstrap(const std::string& directory, Uuid cluster, NodeId id,
                           std::vector<Founder> founders);
+  // An existing directory, whosever it is, locked like that of a node: for looking at it. Nothing
+  // is formatted. Errors: kNotFound if it holds no identity; kRefused if a node uses it; kCorrupt,
+  // kIo.
+  static Result<DataDirectory> open_existing(const std::string& directory);
   DataDirectory(DataDirectory&&) noexcept;
   DataDirectory& operator=(DataDirectory&&) noexcept;
   ~DataDirectory();
@@ -53,6 +58,8 @@ class DataDirectory {
   DataDirectory() = default;
   static Result<DataDirectory> open_or_format(const std::string& directory, Uuid cluster, NodeId id,
                                               std::vector<Founder> founders);
+  static Result<DataDirectory> keep(const std::string& directory, Identity identity,
+                                    const UniqueFd& lock);
   std::string directory_;
   Identity identity_;
   int lock_fd_ = -1;

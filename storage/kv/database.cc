@@ -196,7 +196,24 @@ class Database final : public Viewing<RowStore> {
   std::unique_ptr<rocksdb::DB> database_;
 };
 
+class ReadOnlyDatabase final : public Viewing<RowView> {
+ public:
+  explicit ReadOnlyDatabase(std::unique_ptr<rocksdb::DB> database)
+      : Viewing(*database, nullptr), database_(std::move(database)) {}
+
+ private:
+  std::unique_ptr<rocksdb::DB> database_;
+};
+
 }  // namespace
+
+Result<std::unique_ptr<RowView>> open_database_to_read(const std::string& directory) {
+  rocksdb::DB* database = nullptr;
+  rocksdb::Options options = database_options({.directory = directory});
+  const rocksdb::Status status = rocksdb::DB::OpenForReadOnly(options, directory, &database);
+  if (!status.ok()) return failure(fmt::format("read the database '{}'", directory), status);
+  return std::make_unique<ReadOnlyDatabase>(std::unique_ptr<rocksdb::DB>(database));
+}
 
 Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options) {
   rocksdb::DB* database = nullptr;

@@ -9,41 +9,12 @@
 #include "proto/base/crc32c.h"
 #include "proto/base/planted.h"
 #include "storage/io/files.h"
+#include "storage/log/file_source.h"
 
 namespace ballast::storage {
 namespace {
 
-constexpr size_t kWindowBytesMin = 16 << 10;
-constexpr size_t kWindowBytesMax = 8 << 20;
 constexpr size_t kEraseBytes = 256 << 10;
-static_assert(kRecordBytesMax <= kWindowBytesMax);
-
-// A window over a file, read ahead from the offset that is asked for: the further the longer it is
-// read without gaps, and hardly where much is passed over.
-class FileSource final : public SegmentSource {
- public:
-  explicit FileSource(const SegmentFile& segment) : segment_(segment), window_(kWindowBytesMax) {}
-
-  uint64_t size() const override { return segment_.bytes; }
-  Result<std::span<const std::byte>> fetch(uint64_t offset, size_t bytes) override {
-    bytes = std::min<uint64_t>(bytes, size() - std::min(offset, size()));
-    if (offset < start_ || offset + bytes > start_ + filled_) {
-      const bool onward = offset >= start_ && offset <= start_ + filled_;
-      ahead_ = onward ? std::min(2 * ahead_, kWindowBytesMax) : kWindowBytesMin;
-      start_ = offset;
-      filled_ = std::min<uint64_t>(std::max(ahead_, direct_round_up(bytes)), size() - offset);
-      BALLAST_TRY_STATUS(read_fully(segment_.file, window_.span().first(filled_), offset));
-    }
-    return std::span<const std::byte>(window_.span()).subspan(offset - start_, bytes);
-  }
-
- private:
-  const SegmentFile& segment_;
-  MutableBytes window_;
-  size_t ahead_ = kWindowBytesMin;
-  uint64_t start_ = 0;
-  uint64_t filled_ = 0;
-};
 
 bool all_zero(std::span<const std::byte> bytes) {
   return bytes.empty() || (bytes[0] == std::byte{0} &&
@@ -84,7 +55,7 @@ Result<RecordHeader> read_record(SegmentSource& source, const SegmentHeader& seg
 
 // Zeros what a torn write left, so that it can't be taken for a record later on.
 Status erase_tail(const SegmentFile& segment, uint64_t offset) {
-  FileSource source(segment);
+  FileSource source(segment.file, segment.bytes);
   MutableBytes zeros(kEraseBytes);
   std::memset(zeros.data(), 0, zeros.size());
   bool erased = false;
@@ -153,7 +124,7 @@ class Recovery {
   // The header, or nothing if the segment is not in use yet.
   Result<std::optional<SegmentHeader>> read_segment_header(size_t i) {
     const SegmentFile& segment = *files_[i];
-    FileSource source(segment);
+    FileSource source(segment.file, segment.bytes);
     BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
     auto header = parse_segment_header(block);
     if (!header && header.error().code != Errc::kCorrupt)
@@ -175,7 +146,7 @@ class Recovery {
   // True if the segment has a header, which came with its first batch.
   Result<bool> is_begun(size_t i) const {
     if (i >= files_.size()) return false;
-    FileSource source(*files_[i]);
+    FileSource source(files_[i]->file, files_[i]->bytes);
     BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
     return parse_segment_header(block).has_value();
   }
@@ -190,7 +161,7 @@ class Recovery {
       return corrupt(*files_[i - 1], log_.write_offset, tail_cause_);
     }
     log_.segments.push_back(files_[i]);
-    FileSource source(segment);
+    FileSource source(segment.file, segment.bytes);
     const auto place = static_cast<uint32_t>(i);
     auto found = scan_segment(source, header, kSegmentHeaderBytes, scan,
                               [&](const RecordHeader& record, uint64_t offset) {
@@ -234,7 +205,7 @@ class Recovery {
     const bool none = log_.segments.empty();
     const SegmentFile& last = none ? *files_.front() : *log_.segments.back();
     if (!none) {
-      FileSource source(last);
+      FileSource source(last.file, last.bytes);
       BALLAST_TRY(const uint64_t later,
                   find_later_record(source, group_, last.sequence, log_.write_offset,
                                     log_.chain.next_serial));

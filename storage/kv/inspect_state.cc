@@ -1,0 +1,71 @@
+#include "storage/kv/inspect_state.h"
+
+#include <array>
+#include <utility>
+
+#include "proto/base/digest.h"
+#include "proto/base/limits.h"
+#include "storage/io/files.h"
+#include "storage/kv/apply.h"
+#include "storage/kv/block_rows.h"
+#include "storage/kv/database.h"
+#include "storage/kv/row_keys.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr std::array<std::pair<RowKind, const char*>, 8> kKinds = {{
+    {RowKind::kKey, "keys"},
+    {RowKind::kModel, "models"},
+    {RowKind::kVersion, "versions"},
+    {RowKind::kAlias, "aliases"},
+    {RowKind::kSession, "sessions"},
+    {RowKind::kBlock, "blocks"},
+    {RowKind::kLease, "leases"},
+    {RowKind::kPlace, "places"},
+}};
+
+Result<uint64_t> count_rows(const RowView& rows, RowKind kind) {
+  uint64_t count = 0;
+  const std::string prefix = kind_key(kind);
+  const auto found = rows.scan(prefix, prefix_end(prefix));
+  for (; found->valid(); found->next()) ++count;
+  BALLAST_TRY_STATUS(found->status());
+  return count;
+}
+
+Status look_at_blocks(const RowView& rows, const Payloads& payloads, StateReport& report) {
+  const std::string prefix = kind_key(RowKind::kBlock);
+  const auto blocks = rows.scan(prefix, prefix_end(prefix));
+  for (; blocks->valid(); blocks->next()) {
+    BALLAST_TRY(const Digest digest, Digest::from_raw(blocks->key().substr(prefix.size())));
+    BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(blocks->value()));
+    BALLAST_TRY(const auto place, rows.row<pb::PlaceRow>(place_key(digest)));
+    const auto bytes = read_block(payloads, digest, row, place);
+    if (bytes && sha256(bytes->span()) == digest) continue;
+    if (report.damaged_blocks++ < limits::kDamagedReportedMax)
+      report.damaged.push_back(digest.hex());
+  }
+  return blocks->status();
+}
+
+}  // namespace
+
+Result<StateReport> inspect_state(const std::string& directory, const Payloads& payloads) {
+  StateReport report;
+  if (!path_exists(directory + "/CURRENT")) return report;  // formatted, and never started
+  BALLAST_TRY(const auto rows, open_database_to_read(directory));
+  BALLAST_TRY(const auto applied, rows->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
+  if (applied) report.applied = *applied;
+  if (applied && applied->format() != kRowFormat)
+    return fail(Errc::kRefused, "the rows have format {}; this program knows format {}",
+                applied->format(), kRowFormat);
+  for (const auto& [kind, name] : kKinds) {
+    BALLAST_TRY(const uint64_t count, count_rows(*rows, kind));
+    report.kinds.push_back({name, count});
+  }
+  BALLAST_TRY_STATUS(look_at_blocks(*rows, payloads, report));
+  return report;
+}
+
+}  // namespace ballast::storage

@@ -1,0 +1,145 @@
+#include "storage/log/inspect_log.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "storage/io/files.h"
+#include "storage/log/file_source.h"
+#include "storage/log/hard_state_file.h"
+#include "storage/log/record.h"
+
+namespace ballast::storage {
+namespace {
+
+Result<HardStateReport> inspect_hard_state(const std::string& directory) {
+  HardStateReport report;
+  const std::string path = directory + "/" + kHardStateName;
+  if (!path_exists(path)) return report;
+  BALLAST_TRY(const UniqueFd file, open_file(path, O_RDONLY));
+  BALLAST_TRY(const uint64_t bytes, file_bytes(file));
+  uint64_t newest = 0;
+  for (uint64_t at = 0; at + kHardStateSlotBytes <= bytes && at < 2 * kHardStateSlotBytes;
+       at += kHardStateSlotBytes) {
+    MutableBytes slot(kHardStateSlotBytes);
+    BALLAST_TRY_STATUS(read_fully(file, slot.span(), at));
+    const auto record = parse_hard_state(slot.span());
+    if (!record) continue;
+    ++report.whole_copies;
+    if (record->sequence < newest) continue;
+    newest = record->sequence;
+    report.state = record->state;
+    report.durable_serial = record->durable_serial;
+  }
+  return report;
+}
+
+class Inspection {
+ public:
+  Inspection(std::string directory, GroupId group)
+      : directory_(std::move(directory)), group_(group) {}
+
+  Result<std::unique_ptr<LogReport>> run() {
+    BALLAST_TRY(report_->hard_state, inspect_hard_state(directory_));
+    BALLAST_TRY(const auto names, list_directory(directory_));
+    uint64_t expected = 1;
+    for (const std::string& name : names) {
+      const auto sequence = parse_segment_name(name);
+      if (!sequence) continue;
+      if (*sequence != expected) note(fmt::format("segment {} is missing", expected));
+      expected = *sequence + 1;
+      BALLAST_TRY_STATUS(look_at(*sequence));
+    }
+    const HardStateReport& hard_state = report_->hard_state;
+    report_->made = !report_->segments.empty() || path_exists(directory_ + "/" + kHardStateName);
+    if (report_->made && hard_state.whole_copies == 0) note("no copy of term and vote is whole");
+    report_->next_serial = chain_.next_serial;
+    if (chain_.next_serial < hard_state.durable_serial) {
+      note(fmt::format("it ends at record {}, but record {} was durable", chain_.next_serial - 1,
+                       hard_state.durable_serial - 1));
+      const auto last = std::ranges::find_if(report_->segments.rbegin(), report_->segments.rend(),
+                                             &SegmentReport::begun);
+      if (last != report_->segments.rend() && last->damage.empty()) last->damage = end_cause_;
+    }
+    return std::move(report_);
+  }
+
+ private:
+  void note(std::string damage) {
+    if (report_->damage.empty()) report_->damage = std::move(damage);
+  }
+
+  Status look_at(uint64_t sequence) {
+    SegmentFile segment;
+    segment.sequence = sequence;
+    const std::string path = directory_ + "/" + segment_name(sequence);
+    BALLAST_TRY(segment.file, open_file(path, O_RDONLY));
+    BALLAST_TRY(segment.cached, open_file(path, O_RDONLY));
+    BALLAST_TRY(segment.bytes, file_bytes(segment.file));
+    const auto shared = std::make_shared<const SegmentFile>(std::move(segment));
+    report_->payloads.add(shared);
+    SegmentReport report{.sequence = sequence, .bytes = shared->bytes};
+    BALLAST_TRY_STATUS(scan(*shared, report));
+    if (!report.damage.empty())
+      note(fmt::format("segment {} is damaged at offset {}", sequence, report.end));
+    report_->segments.push_back(std::move(report));
+    return {};
+  }
+
+  Status scan(const SegmentFile& segment, SegmentReport& report) {
+    FileSource source(segment.file, segment.bytes);
+    BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
+    const auto header = parse_segment_header(block);
+    if (!header) return look_for_records(source, segment, 0, header.error().message, report);
+    report.begun = true;
+    report.end = kSegmentHeaderBytes;
+    if (header->group != group_ || header->sequence != segment.sequence ||
+        header->segment_bytes != segment.bytes) {
+      report.damage = "its header is another segment's";
+      return {};
+    }
+    if (header->chain != chain_) note(fmt::format("segment {} does not follow", segment.sequence));
+    BALLAST_TRY(const auto found, scan_segment(source, *header, kSegmentHeaderBytes, Scan::kWhole,
+                                               [&](const RecordHeader& record, uint64_t) {
+                                                 take(record, report);
+                                                 return Status();
+                                               }));
+    report.end = found.end;
+    chain_ = found.chain;
+    end_cause_ = found.end_cause;
+    return look_for_records(source, segment, found.end, found.end_cause, report);
+  }
+
+  void take(const RecordHeader& record, SegmentReport& report) {
+    if (report.records++ == 0) report.first = record.entry.index;
+    report.last = record.entry.index;
+    report.payload_bytes += record.entry.payload_bytes;
+    report_->last = record.entry.index;
+  }
+
+  // What stands behind the end of a segment's records is the trace of a crash at most, unless it
+  // holds records that were written after the end had been durable.
+  Status look_for_records(FileSource& source, const SegmentFile& segment, uint64_t end,
+                          const std::string& cause, SegmentReport& report) {
+    BALLAST_TRY(const uint64_t later,
+                find_later_record(source, group_, segment.sequence, end, chain_.next_serial));
+    if (later != 0) report.damage = cause;
+    return {};
+  }
+
+  const std::string directory_;
+  const GroupId group_;
+  std::unique_ptr<LogReport> report_ = std::make_unique<LogReport>();
+  ChainEnd chain_;
+  std::string end_cause_;  // why the last segment's records end where they do
+};
+
+}  // namespace
+
+Result<std::unique_ptr<LogReport>> inspect_log(const std::string& directory, GroupId group) {
+  return Inspection(directory, group).run();
+}
+
+}  // namespace ballast::storage

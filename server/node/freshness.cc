@@ -1,6 +1,7 @@
 #include "server/node/freshness.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "proto/base/planted.h"
 
@@ -12,7 +13,8 @@ void Freshness::confirmed(uint64_t id, Index index) {
   const auto asked = asked_.find(id);
   if (asked == asked_.end()) return;
   const Time at = BALLAST_PLANTED(kFreshSinceAnswer) ? BootClock::now() : asked->second;
-  asked_.erase(asked);
+  // Older ones have been answered, or were lost: they would show less.
+  asked_.erase(asked_.begin(), std::next(asked));
   if (index <= applied_ || BALLAST_PLANTED(kFreshBeforeApplied)) return show(at);
   Time& newest = confirmed_.try_emplace(index, at).first->second;
   newest = std::max(newest, at);

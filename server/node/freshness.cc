@@ -1,20 +1,21 @@
 #include "server/node/freshness.h"
 
 #include <algorithm>
-#include <iterator>
 
 #include "proto/base/planted.h"
 
 namespace ballast::server {
 
-void Freshness::sent(uint64_t id, Time at) { asked_.emplace_hint(asked_.end(), id, at); }
+void Freshness::sent(uint64_t id, Time at) {
+  asked_.emplace_hint(asked_.end(), id, at);
+  while (asked_.begin()->second + kAnswerPatience < at) asked_.erase(asked_.begin());
+}
 
 void Freshness::confirmed(uint64_t id, Index index) {
   const auto asked = asked_.find(id);
   if (asked == asked_.end()) return;
   const Time at = BALLAST_PLANTED(kFreshSinceAnswer) ? BootClock::now() : asked->second;
-  // Older ones have been answered, or were lost: they would show less.
-  asked_.erase(asked_.begin(), std::next(asked));
+  asked_.erase(asked);
   if (index <= applied_ || BALLAST_PLANTED(kFreshBeforeApplied)) return show(at);
   Time& newest = confirmed_.try_emplace(index, at).first->second;
   newest = std::max(newest, at);

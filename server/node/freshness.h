@@ -5,6 +5,7 @@
 // node's own clock and however long the answer took.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -17,6 +18,9 @@ namespace ballast::server {
 class Freshness {
  public:
   using Time = BootClock::time_point;
+
+  // A probe without an answer for longer than this is taken for lost when the next one leaves.
+  static constexpr std::chrono::seconds kAnswerPatience{10};
 
   // The node starts with this much applied, and knows nothing of its age.
   explicit Freshness(Index applied) : applied_(applied) {}

@@ -101,7 +101,7 @@ asio::awaitable<void> Node::apply_loop() {
       break;
     }
     applied_ = entries.back().index;
-    for (const storage::Committed& entry : entries) unflushed_bytes_ += entry.meta().bytes();
+    for (const storage::Committed& entry : entries) unflushed_bytes_ += entry.bytes();
     freshness_.applied(applied_);
     complete_waiters(entries, *results);
     applied_signal_.notify();

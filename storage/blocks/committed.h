@@ -15,6 +15,7 @@ struct Committed {
   uint32_t payload_crc = 0;
   Place place;  // of the payload, if there is one
 
+  uint64_t bytes() const { return header.size() + uint64_t{payload_bytes}; }
   EntryMeta meta() const {
     return {term,          index,
             kind,          static_cast<uint32_t>(header.size()),

@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "storage/kv/row_keys.h"
+
 namespace ballast::storage {
 
 pb::BlockRef block_reference(const Digest& digest, const pb::BlockRow& row) {
@@ -26,6 +28,14 @@ Result<Bytes> read_block(const Payloads& payloads, const Digest& digest, const p
   auto bytes = payloads.read({place->segment(), place->unit()}, row.length(), row.crc32c());
   if (!bytes) return fail_within(std::move(bytes).error(), "block {}", digest.brief());
   return bytes;
+}
+
+bool block_is_whole(const RowView& rows, const Payloads& payloads, const Digest& digest,
+                    const pb::BlockRow& row) {
+  const auto place = rows.row<pb::PlaceRow>(place_key(digest));
+  if (!place) return false;
+  const auto bytes = read_block(payloads, digest, row, *place);
+  return bytes && sha256(bytes->span()) == digest;
 }
 
 }  // namespace ballast::storage

@@ -40,9 +40,7 @@ Status look_at_blocks(const RowView& rows, const Payloads& payloads, StateReport
   for (; blocks->valid(); blocks->next()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(blocks->key().substr(prefix.size())));
     BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(blocks->value()));
-    BALLAST_TRY(const auto place, rows.row<pb::PlaceRow>(place_key(digest)));
-    const auto bytes = read_block(payloads, digest, row, place);
-    if (bytes && sha256(bytes->span()) == digest) continue;
+    if (block_is_whole(rows, payloads, digest, row)) continue;
     if (report.damaged_blocks++ < limits::kDamagedReportedMax)
       report.damaged.push_back(digest.hex());
   }

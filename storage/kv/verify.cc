@@ -15,16 +15,6 @@ void hash_string(Sha256& hash, std::string_view text) {
   hash.update(as_byte_span(text));
 }
 
-// True if the block's bytes have its digest. A file that is cut off or gone is a damaged block
-// here.
-bool block_is_whole(const RowView& rows, const Payloads& payloads, const Digest& digest,
-                    const pb::BlockRow& row) {
-  const auto place = rows.row<pb::PlaceRow>(place_key(digest));
-  if (!place) return false;
-  const auto bytes = read_block(payloads, digest, row, *place);
-  return bytes && sha256(bytes->span()) == digest;
-}
-
 }  // namespace
 
 Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Digest>& after,

@@ -57,29 +57,38 @@ Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes) {
   return record;
 }
 
+size_t HardStateCopies::newest() const {
+  const auto& [first, second] = copies;
+  if (!first && !second) return copies.size();
+  return !second || (first && first->sequence >= second->sequence) ? 0 : 1;
+}
+
+HardStateCopies parse_hard_state_copies(std::span<const std::byte> slots) {
+  return {{parse_hard_state(slots.first(kHardStateSlotBytes)),
+           parse_hard_state(slots.last(kHardStateSlotBytes))}};
+}
+
 Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group) {
   MutableBytes slots(2 * kHardStateSlotBytes);
   BALLAST_TRY_STATUS(sync_file(file));  // what is read must be what a crash would leave
   BALLAST_TRY_STATUS(read_fully(file, slots.span(), 0));
-  const std::array copies{slots.span().first(kHardStateSlotBytes),
-                          slots.span().last(kHardStateSlotBytes)};
-  const std::array parsed{parse_hard_state(copies[0]), parse_hard_state(copies[1])};
-  for (const auto& copy : parsed)
+  const HardStateCopies parsed = parse_hard_state_copies(slots.span());
+  for (const auto& copy : parsed.copies)
     if (!copy && copy.error().code == Errc::kRefused) return std::unexpected(copy.error());
-  if (!parsed[0] && !parsed[1])
+  const size_t best = parsed.newest();
+  if (best == parsed.copies.size())
     return fail(Errc::kCorrupt,
                 "both copies of the term and vote in '{}' are damaged ({}); this node must not "
                 "vote again: remove its data directory and let it join as a new node",
-                file.path(), parsed[0].error().message);
-  const size_t best =
-      !parsed[1] || (parsed[0] && parsed[0]->sequence >= parsed[1]->sequence) ? 0 : 1;
-  const HardStateRecord& record = *parsed[best];
+                file.path(), parsed.copies[0].error().message);
+  const HardStateRecord& record = *parsed.copies[best];
   if (record.group != group)
     return fail(Errc::kRefused, "'{}' belongs to group {}, not to group {}", file.path(),
                 record.group, group);
   const size_t other = 1 - best;
-  if (!parsed[other] || *parsed[other] != record) {
-    BALLAST_TRY_STATUS(write_fully(file, copies[best], other * kHardStateSlotBytes));
+  if (!parsed.copies[other] || *parsed.copies[other] != record) {
+    const auto good = slots.span().subspan(best * kHardStateSlotBytes, kHardStateSlotBytes);
+    BALLAST_TRY_STATUS(write_fully(file, good, other * kHardStateSlotBytes));
     BALLAST_TRY_STATUS(sync_file(file));
   }
   return record;

@@ -30,6 +30,16 @@ struct HardStateRecord {
 void encode_hard_state(const HardStateRecord& record, std::span<std::byte> out);
 Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes);
 
+// Both copies as they lie on the disk.
+struct HardStateCopies {
+  std::array<Result<HardStateRecord>, 2> copies;
+
+  // The one that holds: the valid one with the higher sequence; 2 if neither is valid.
+  size_t newest() const;
+};
+// REQUIRES: slots.size() == 2 * kHardStateSlotBytes.
+HardStateCopies parse_hard_state_copies(std::span<const std::byte> slots);
+
 // Reads both copies, takes the valid one with the higher sequence and restores the other durably.
 // Error kCorrupt if both are damaged, kRefused if it is another group's.
 Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -20,19 +21,16 @@ Result<HardStateReport> inspect_hard_state(const std::string& directory) {
   if (!path_exists(path)) return report;
   BALLAST_TRY(const UniqueFd file, open_file(path, O_RDONLY));
   BALLAST_TRY(const uint64_t bytes, file_bytes(file));
-  uint64_t newest = 0;
-  for (uint64_t at = 0; at + kHardStateSlotBytes <= bytes && at < 2 * kHardStateSlotBytes;
-       at += kHardStateSlotBytes) {
-    MutableBytes slot(kHardStateSlotBytes);
-    BALLAST_TRY_STATUS(read_fully(file, slot.span(), at));
-    const auto record = parse_hard_state(slot.span());
-    if (!record) continue;
-    ++report.whole_copies;
-    if (record->sequence < newest) continue;
-    newest = record->sequence;
-    report.state = record->state;
-    report.durable_serial = record->durable_serial;
-  }
+  MutableBytes slots(2 * kHardStateSlotBytes);
+  std::memset(slots.data(), 0, slots.size());  // of a file that is cut off
+  BALLAST_TRY_STATUS(
+      read_fully(file, slots.span().first(std::min<uint64_t>(bytes, slots.size())), 0));
+  const HardStateCopies parsed = parse_hard_state_copies(slots.span());
+  for (const auto& copy : parsed.copies) report.whole_copies += copy ? 1 : 0;
+  if (report.whole_copies == 0) return report;
+  const HardStateRecord& newest = *parsed.copies[parsed.newest()];
+  report.state = newest.state;
+  report.durable_serial = newest.durable_serial;
   return report;
 }
 

@@ -327,8 +327,7 @@ bool SimDisk::rot_hard_state() {
   const std::string path = directory_ + "/" + storage::kHardStateName;
   if (!storage::path_exists(path)) return false;  // a new disk
   MutableBytes copies = get(path, 0, 2 * storage::kHardStateSlotBytes);
-  const auto first = storage::parse_hard_state(copies.span().first(storage::kHardStateSlotBytes));
-  const auto second = storage::parse_hard_state(copies.span().last(storage::kHardStateSlotBytes));
+  const auto [first, second] = storage::parse_hard_state_copies(copies.span()).copies;
   if (!first || !second || first->state != second->state) return false;
   const uint64_t at = chance_.below(2) * storage::kHardStateSlotBytes;
   const auto copy = copies.span().subspan(at, storage::kHardStateSlotBytes);

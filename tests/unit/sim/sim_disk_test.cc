@@ -358,6 +358,15 @@ class SmallSegments : public testing::Test {
     run(10 * kMs);
     ASSERT_EQ(done_, 4u);
   }
+  // For three seconds there is no space for another segment.
+  void fill_last_segment_of_full_disk() {
+    ASSERT_TRUE(bed_.open());
+    bed_.crash();
+    std::filesystem::remove(bed_.disk().directory() + "/" + storage::segment_name(2));
+    bed_.disk().fill(3'000 * kMs, false);
+    ASSERT_TRUE(bed_.open());
+    append_four();
+  }
   void run(uint64_t us) {
     bed_.run(us);
     time_.now = Clock::time_point(std::chrono::hours(1) + std::chrono::microseconds(bed_.now_us()));
@@ -386,12 +395,7 @@ TEST_F(SmallSegments, an_append_waits_for_a_segment_that_is_late) {
 }
 
 TEST_F(SmallSegments, a_full_disk_is_no_error_while_nobody_needs_a_segment) {
-  ASSERT_TRUE(bed_.open());
-  bed_.crash();
-  std::filesystem::remove(bed_.disk().directory() + "/" + storage::segment_name(2));
-  bed_.disk().fill(3'000 * kMs, false);
-  ASSERT_TRUE(bed_.open());
-  append_four();
+  fill_last_segment_of_full_disk();
   run(5'000 * kMs);
   append(5);
   run(10 * kMs);
@@ -400,12 +404,7 @@ TEST_F(SmallSegments, a_full_disk_is_no_error_while_nobody_needs_a_segment) {
 }
 
 TEST_F(SmallSegments, a_full_disk_stops_the_node_that_needs_a_segment_and_loses_nothing) {
-  ASSERT_TRUE(bed_.open());
-  bed_.crash();
-  std::filesystem::remove(bed_.disk().directory() + "/" + storage::segment_name(2));
-  bed_.disk().fill(3'000 * kMs, false);
-  ASSERT_TRUE(bed_.open());
-  append_four();
+  fill_last_segment_of_full_disk();
   append(5);
   run(10 * kMs);
   EXPECT_EQ(errors_, 1);

@@ -130,6 +130,13 @@ TEST_F(Inspect, one_copy_of_term_and_vote) {
   EXPECT_EQ(look_at_log()->damage, "no copy of term and vote is whole");
 }
 
+TEST_F(Inspect, term_and_vote_are_cut_off) {
+  std::filesystem::resize_file(log_path() + "/hard_state", kHardStateSlotBytes);
+  EXPECT_EQ(look_at_log()->hard_state.whole_copies, 1);
+  std::filesystem::resize_file(log_path() + "/hard_state", 20);
+  EXPECT_EQ(look_at_log()->damage, "no copy of term and vote is whole");
+}
+
 TEST_F(Inspect, a_missing_segment) {
   std::filesystem::rename(segment(), log_path() + "/" + segment_name(3));
   EXPECT_NE(look_at_log()->damage.find("segment 1 is missing"), std::string::npos);

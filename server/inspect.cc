@@ -48,6 +48,7 @@ Json log_json(const storage::LogReport& log) {
   for (const storage::SegmentReport& segment : log.segments)
     segments.push_back({{"sequence", segment.sequence},
                         {"bytes", segment.bytes},
+                        {"home", segment.home},
                         {"begun", segment.begun},
                         {"records", segment.records},
                         {"payload_bytes", segment.payload_bytes},
@@ -95,6 +96,11 @@ std::string identity_text(const storage::Identity& identity) {
                                       : fmt::format("founder with {}", fmt::join(founders, ", ")));
 }
 
+std::string_view state_of(const storage::SegmentReport& segment) {
+  if (segment.home) return "blocks";
+  return segment.begun ? "in use" : "prepared";
+}
+
 std::string log_text(const storage::LogReport& log) {
   if (!log.made) return "log: none; the node was never started\n";
   const HardState& state = log.hard_state.state;
@@ -107,14 +113,13 @@ std::string log_text(const storage::LogReport& log) {
   for (const storage::SegmentReport& segment : log.segments) {
     const std::string entries =
         segment.records == 0 ? "-" : fmt::format("{}-{}", segment.first, segment.last);
-    text +=
-        fmt::format("{:>7}  {:>10}  {:<8}  {:>8}  {:>17}  {:>12}  {:>10}  {}\n", segment.sequence,
-                    mebibytes(segment.bytes), segment.begun ? "in use" : "prepared",
-                    segment.records, entries, mebibytes(segment.payload_bytes), segment.end,
-                    segment.damage.empty() ? "-" : segment.damage);
+    text += fmt::format("{:>7}  {:>10}  {:<8}  {:>8}  {:>17}  {:>12}  {:>10}  {}\n",
+                        segment.sequence, mebibytes(segment.bytes), state_of(segment),
+                        segment.records, entries, mebibytes(segment.payload_bytes), segment.end,
+                        segment.damage.empty() ? "-" : segment.damage);
   }
-  text += fmt::format("\nlog: up to entry {}; {}\n", log.last,
-                      log.damage.empty() ? "whole" : "DAMAGED: " + log.damage);
+  text += fmt::format("\nlog: entries {} to {}; {}\n", log.hard_state.start.base.index + 1,
+                      log.last, log.damage.empty() ? "whole" : "DAMAGED: " + log.damage);
   return text;
 }
 

@@ -10,8 +10,10 @@ namespace ballast::storage {
 namespace {
 
 constexpr uint32_t kMagic = 0x53484C42;  // "BLHS"
-constexpr uint32_t kVersion = 1;
-constexpr size_t kFixedBytes = 56;
+constexpr uint32_t kVersion = 2;
+constexpr size_t kFixedBytes = 96;
+constexpr uint32_t kVersionWithoutStart = 1;  // its log begins with the first segment
+constexpr size_t kFixedBytesWithoutStart = 56;
 constexpr size_t kChecked = 8;
 
 template <class T>
@@ -37,23 +39,39 @@ void encode_hard_state(const HardStateRecord& record, std::span<std::byte> out) 
   put(out, 32, record.state.term.value());
   put(out, 40, record.state.vote.value());
   put(out, 48, record.durable_serial);
+  put(out, 56, record.start.segment);
+  put(out, 64, record.start.base.index.value());
+  put(out, 72, record.start.base.term.value());
+  put(out, 80, record.start.chain.next_serial);
+  put(out, 88, record.start.chain.previous);
+  put(out, 92, record.start.base.chain);
   put(out, 4, crc32c(out.first(kFixedBytes).subspan(kChecked)));
 }
 
 Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes) {
   if (bytes.size() < kFixedBytes || get<uint32_t>(bytes, 0) != kMagic)
     return fail(Errc::kCorrupt, "hard state has no magic number");
-  if (get<uint32_t>(bytes, 4) != crc32c(bytes.first(kFixedBytes).subspan(kChecked)))
+  const auto version = get<uint32_t>(bytes, 8);
+  const size_t fixed = version == kVersionWithoutStart ? kFixedBytesWithoutStart : kFixedBytes;
+  if (get<uint32_t>(bytes, 4) != crc32c(bytes.first(fixed).subspan(kChecked)))
     return fail(Errc::kCorrupt, "hard state does not match its CRC32C");
-  if (const auto version = get<uint32_t>(bytes, 8); version != kVersion)
-    return fail(Errc::kRefused, "hard state has format version {}; this program knows version {}",
-                version, kVersion);
+  if (version != kVersion && version != kVersionWithoutStart)
+    return fail(Errc::kRefused,
+                "hard state has format version {}; this program knows versions up to {}", version,
+                kVersion);
   HardStateRecord record;
   record.group = GroupId(get<uint64_t>(bytes, 16));
   record.sequence = get<uint64_t>(bytes, 24);
   record.state.term = Term(get<uint64_t>(bytes, 32));
   record.state.vote = NodeId(get<uint64_t>(bytes, 40));
   record.durable_serial = get<uint64_t>(bytes, 48);
+  if (version == kVersionWithoutStart) return record;
+  record.start.segment = get<uint64_t>(bytes, 56);
+  record.start.base.index = Index(get<uint64_t>(bytes, 64));
+  record.start.base.term = Term(get<uint64_t>(bytes, 72));
+  record.start.chain.next_serial = get<uint64_t>(bytes, 80);
+  record.start.chain.previous = get<uint32_t>(bytes, 88);
+  record.start.base.chain = get<uint32_t>(bytes, 92);
   return record;
 }
 

@@ -1,4 +1,5 @@
-// Term and vote: one checksummed record in two copies (docs/formats/log_segment.md).
+// Term and vote, and where the log begins: one checksummed record in two copies
+// (docs/formats/log_segment.md).
 #pragma once
 
 #include <array>
@@ -10,11 +11,22 @@
 #include "proto/base/entry.h"
 #include "proto/base/result.h"
 #include "proto/base/unique_fd.h"
+#include "storage/log/log_base.h"
+#include "storage/log/record.h"
 
 namespace ballast::storage {
 
 inline constexpr size_t kHardStateSlotBytes = kDirectAlignment;
 inline constexpr const char* kHardStateName = "hard_state";
+
+// Where the log begins. Segments before the first one are no part of it: they may still be the home
+// of blocks.
+struct LogStart {
+  uint64_t segment = 1;  // sequence of the first
+  LogBase base;          // before its first record
+  ChainEnd chain;        // likewise
+  bool operator==(const LogStart&) const = default;
+};
 
 struct HardStateRecord {
   GroupId group;
@@ -23,6 +35,7 @@ struct HardStateRecord {
   // Records with a lower serial were durable when this was written: a log that ends before it has
   // lost something.
   uint64_t durable_serial = 1;
+  LogStart start = {};
   bool operator==(const HardStateRecord&) const = default;
 };
 

@@ -31,6 +31,7 @@ Result<HardStateReport> inspect_hard_state(const std::string& directory) {
   const HardStateRecord& newest = *parsed.copies[parsed.newest()];
   report.state = newest.state;
   report.durable_serial = newest.durable_serial;
+  report.start = newest.start;
   return report;
 }
 
@@ -42,12 +43,15 @@ class Inspection {
   Result<std::unique_ptr<LogReport>> run() {
     BALLAST_TRY(report_->hard_state, inspect_hard_state(directory_));
     BALLAST_TRY(const auto names, list_directory(directory_));
-    uint64_t expected = 1;
+    const LogStart& start = report_->hard_state.start;
+    uint64_t expected = start.segment;
+    chain_ = start.chain;
+    report_->last = start.base.index;
     for (const std::string& name : names) {
       const auto sequence = parse_segment_name(name);
       if (!sequence) continue;
-      if (*sequence != expected) note(fmt::format("segment {} is missing", expected));
-      expected = *sequence + 1;
+      if (*sequence > expected) note(fmt::format("segment {} is missing", expected));
+      expected = std::max(expected, *sequence + 1);
       BALLAST_TRY_STATUS(look_at(*sequence));
     }
     const HardStateReport& hard_state = report_->hard_state;
@@ -78,7 +82,9 @@ class Inspection {
     BALLAST_TRY(segment.bytes, file_bytes(segment.file));
     const auto shared = std::make_shared<const SegmentFile>(std::move(segment));
     report_->payloads.add(shared);
-    SegmentReport report{.sequence = sequence, .bytes = shared->bytes};
+    SegmentReport report{.sequence = sequence,
+                         .bytes = shared->bytes,
+                         .home = sequence < report_->hard_state.start.segment};
     BALLAST_TRY_STATUS(scan(*shared, report));
     if (!report.damage.empty())
       note(fmt::format("segment {} is damaged at offset {}", sequence, report.end));
@@ -90,7 +96,10 @@ class Inspection {
     FileSource source(segment.file, segment.bytes);
     BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
     const auto header = parse_segment_header(block);
-    if (!header) return look_for_records(source, segment, 0, header.error().message, report);
+    if (!header) {
+      return look_for_records(source, segment, 0, chain_.next_serial, header.error().message,
+                              report);
+    }
     report.begun = true;
     report.end = kSegmentHeaderBytes;
     if (header->group != group_ || header->sequence != segment.sequence ||
@@ -98,31 +107,35 @@ class Inspection {
       report.damage = "its header is another segment's";
       return {};
     }
-    if (header->chain != chain_) note(fmt::format("segment {} does not follow", segment.sequence));
+    if (!report.home && header->chain != chain_)
+      note(fmt::format("segment {} does not follow", segment.sequence));
     BALLAST_TRY(const auto found, scan_segment(source, *header, kSegmentHeaderBytes, Scan::kWhole,
                                                [&](const RecordHeader& record, uint64_t) {
                                                  take(record, report);
                                                  return Status();
                                                }));
     report.end = found.end;
-    chain_ = found.chain;
-    end_cause_ = found.end_cause;
-    return look_for_records(source, segment, found.end, found.end_cause, report);
+    if (!report.home) {
+      chain_ = found.chain;
+      end_cause_ = found.end_cause;
+    }
+    return look_for_records(source, segment, found.end, found.chain.next_serial, found.end_cause,
+                            report);
   }
 
   void take(const RecordHeader& record, SegmentReport& report) {
     if (report.records++ == 0) report.first = record.entry.index;
     report.last = record.entry.index;
     report.payload_bytes += record.entry.payload_bytes;
-    report_->last = record.entry.index;
+    if (!report.home) report_->last = record.entry.index;
   }
 
   // What stands behind the end of a segment's records is the trace of a crash at most, unless it
   // holds records that were written after the end had been durable.
   Status look_for_records(FileSource& source, const SegmentFile& segment, uint64_t end,
-                          const std::string& cause, SegmentReport& report) {
+                          uint64_t next_serial, const std::string& cause, SegmentReport& report) {
     BALLAST_TRY(const uint64_t later,
-                find_later_record(source, group_, segment.sequence, end, chain_.next_serial));
+                find_later_record(source, group_, segment.sequence, end, next_serial));
     if (later != 0) report.damage = cause;
     return {};
   }

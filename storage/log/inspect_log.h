@@ -8,6 +8,7 @@
 
 #include "proto/base/entry.h"
 #include "proto/base/result.h"
+#include "storage/log/hard_state_file.h"
 #include "storage/log/segment_set.h"
 
 namespace ballast::storage {
@@ -15,6 +16,7 @@ namespace ballast::storage {
 struct SegmentReport {
   uint64_t sequence = 0;
   uint64_t bytes = 0;
+  bool home = false;   // before the log's start: of its blocks alone
   bool begun = false;  // false: prepared, of zeros as far as a start needs it
   uint64_t records = 0;
   uint64_t payload_bytes = 0;
@@ -28,6 +30,7 @@ struct HardStateReport {
   HardState state;
   uint64_t durable_serial = 0;  // records with a lower one were durable when it was written
   int whole_copies = 0;         // of two
+  LogStart start;
 };
 
 struct LogReport {

@@ -12,7 +12,7 @@ namespace ballast::storage {
 struct Locator {
   uint64_t serial = 0;
   Term term;
-  uint32_t segment = 0;  // place in the list of segments
+  uint32_t segment = 0;  // its sequence
   uint32_t block = 0;    // offset / 4 KiB
   uint32_t header_bytes = 0;
   uint32_t payload_bytes = 0;
@@ -20,9 +20,9 @@ struct Locator {
   EntryKind kind = EntryKind::kNoop;
 
   uint64_t offset() const { return uint64_t{block} * kDirectAlignment; }
-  Place payload_place(uint64_t sequence) const {
+  Place payload_place() const {
     const size_t head = record_head_bytes(header_bytes);
-    return {sequence, block + static_cast<uint32_t>(head / kDirectAlignment)};
+    return {segment, block + static_cast<uint32_t>(head / kDirectAlignment)};
   }
   EntryMeta meta(Index index) const {
     return {term, index, kind, header_bytes, payload_bytes, checksum};

@@ -43,13 +43,10 @@ class PlannedRead final : public LogRead {
     if (header.group != group_ || header.serial != at.serial || header.offset != at.offset() ||
         header.segment != planned.segment->sequence || header.entry != at.meta(planned.index))
       return fail(Errc::kCorrupt, "another record lies there");
-    return Committed{at.term,
-                     planned.index,
-                     at.kind,
-                     Bytes::copy_of(record_entry_header(header, head.span())),
-                     at.payload_bytes,
-                     header.payload_crc,
-                     at.payload_place(planned.segment->sequence)};
+    return Committed{at.term,           planned.index,
+                     at.kind,           Bytes::copy_of(record_entry_header(header, head.span())),
+                     at.payload_bytes,  header.payload_crc,
+                     at.payload_place()};
   }
 
   Result<Entry> read_entry(const PlannedEntry& planned) const {

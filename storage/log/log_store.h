@@ -16,6 +16,7 @@
 #include "proto/base/result.h"
 #include "storage/blocks/committed.h"
 #include "storage/blocks/payloads.h"
+#include "storage/log/log_base.h"
 
 namespace ballast::storage {
 
@@ -39,8 +40,11 @@ class LogStore {
 
   // What the disk held when the log was opened.
   virtual HardState hard_state() const = 0;
-  // From index 1 to last(), without gaps. By value: the caller keeps it, the log keeps locators.
+  // From base().index + 1 to last(), without gaps. By value: the caller keeps it, the log keeps
+  // locators.
   virtual std::vector<EntryMeta> entries() const = 0;
+  // Where it begins.
+  virtual LogBase base() const = 0;
 
   // Stores the hard state, if given, and then the entries; `done` is called from poll() when all
   // of it and everything appended before is durable, in the order of the calls. Entries are
@@ -60,8 +64,22 @@ class LogStore {
   // Errors: kNotFound if the log does not hold them (any more) or not durably yet.
   virtual Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const = 0;
 
-  // Where the entry's payload lies, for as long as the log exists.
-  // REQUIRES: 1 <= index <= durable(), and the entry has a payload.
+  // The last place, at most `upto`, behind which the log can begin: where a segment ends. It is the
+  // base if there is none later.
+  virtual Index may_begin_behind(Index upto) const = 0;
+  // Forgets the entries up to base.index; `done` is called from poll() when that is durable. The
+  // segments that held them become homes: their payloads can still be read.
+  // REQUIRES: base.index == may_begin_behind(base.index), it is later than base(), all up to there
+  // is durable, and no other call of this is under way.
+  virtual void begin_behind(LogBase base, Completion done) = 0;
+  // The segments before the log's start, ascending.
+  virtual std::vector<uint64_t> homes() const = 0;
+  // Deletes the file of such a segment. Whoever reads a payload of it goes on undisturbed.
+  // Error kIo: then it is still there, or is gone until a crash.
+  virtual Status remove_home(uint64_t segment) = 0;
+
+  // Where the entry's payload lies, for as long as the segment exists.
+  // REQUIRES: base().index < index <= durable(), and the entry has a payload.
   virtual Place place_of(Index index) const = 0;
   // The payloads that are durable. They may be read for longer than the log is open.
   virtual std::shared_ptr<const Payloads> payloads() const = 0;

@@ -73,6 +73,7 @@ class Recovery {
   Recovery(std::string directory, GroupId group, const HardStateRecord& hard_state)
       : directory_(std::move(directory)), group_(group) {
     log_.hard_state = hard_state;
+    log_.chain = hard_state.start.chain;
   }
 
   Result<RecoveredLog> run() {
@@ -101,24 +102,30 @@ class Recovery {
                 segment.file.path(), offset, why);
   }
 
+  std::unexpected<Error> missing(uint64_t sequence) const {
+    return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_,
+                segment_name(sequence));
+  }
+
   Status open_files() {
     BALLAST_TRY(const auto names, list_directory(directory_));
     for (const std::string& name : names) {
       const auto sequence = parse_segment_name(name);
       if (!sequence) continue;
-      if (*sequence != files_.size() + 1)
-        return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_,
-                    segment_name(files_.size() + 1));
+      const uint64_t expected = log_.hard_state.start.segment + files_.size();
+      if (*sequence > expected) return missing(expected);
       BALLAST_TRY(const SegmentPtr file, open_segment(directory_, *sequence));
+      if (*sequence < expected) {
+        log_.homes.push_back(file);
+        continue;
+      }
       if (file->bytes < kSegmentHeaderBytes || file->bytes % kDirectAlignment != 0)
         return corrupt(*file, file->bytes, "the file is cut off");
       // A killed process may have left writes that are not durable yet.
       BALLAST_TRY_STATUS(sync_file(file->file));
       files_.push_back(file);
     }
-    if (files_.empty())
-      return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_, segment_name(1));
-    return {};
+    return files_.empty() ? missing(log_.hard_state.start.segment) : Status();
   }
 
   // The header, or nothing if the segment is not in use yet.
@@ -160,12 +167,11 @@ class Recovery {
       if (i == 0) return corrupt(segment, 0, "the segment header is another log's");
       return corrupt(*files_[i - 1], log_.write_offset, tail_cause_);
     }
-    log_.segments.push_back(files_[i]);
+    log_.segments.push_back({files_[i], header.first_index, header.chain});
     FileSource source(segment.file, segment.bytes);
-    const auto place = static_cast<uint32_t>(i);
     auto found = scan_segment(source, header, kSegmentHeaderBytes, scan,
                               [&](const RecordHeader& record, uint64_t offset) {
-                                return take_record(segment, place, record, offset);
+                                return take_record(segment, record, offset);
                               });
     if (!found) return std::unexpected(std::move(found).error());
     log_.chain = found->chain;
@@ -174,16 +180,16 @@ class Recovery {
     return {};
   }
 
-  Status take_record(const SegmentFile& segment, uint32_t place, const RecordHeader& record,
-                     uint64_t offset) {
+  Status take_record(const SegmentFile& segment, const RecordHeader& record, uint64_t offset) {
     const EntryMeta& entry = record.entry;
-    const uint64_t index = entry.index.value();
-    if (index == 0 || index > log_.locators.size() + 1)
+    const LogBase& base = log_.hard_state.start.base;
+    if (entry.index <= base.index || entry.index > base.index + (log_.locators.size() + 1))
       return corrupt(segment, offset, "the record's index leaves a gap");
-    if (index > 1 && log_.locators[index - 2].term > entry.term)
+    const size_t place = entry.index - base.index - 1;
+    if ((place == 0 ? base.term : log_.locators[place - 1].term) > entry.term)
       return corrupt(segment, offset, "the record's term is lower than the one before it");
-    log_.locators.resize(index - 1);  // a later record replaces what stood from its index on
-    log_.locators.push_back({record.serial, entry.term, place,
+    log_.locators.resize(place);  // a later record replaces what stood from its index on
+    log_.locators.push_back({record.serial, entry.term, static_cast<uint32_t>(segment.sequence),
                              static_cast<uint32_t>(offset / kDirectAlignment), entry.header_bytes,
                              entry.payload_bytes, entry.checksum, entry.kind});
     return {};
@@ -197,13 +203,14 @@ class Recovery {
     if (log_.prepared) {
       BALLAST_TRY_STATUS(erase_tail(*log_.prepared, 0));
     }
-    return log_.segments.empty() ? Status() : erase_tail(*log_.segments.back(), log_.write_offset);
+    return log_.segments.empty() ? Status()
+                                 : erase_tail(*log_.segments.back().file, log_.write_offset);
   }
 
   // The last segment in use may end in a torn batch; anything else is rot.
   Status check_tail() const {
     const bool none = log_.segments.empty();
-    const SegmentFile& last = none ? *files_.front() : *log_.segments.back();
+    const SegmentFile& last = none ? *files_.front() : *log_.segments.back().file;
     if (!none) {
       FileSource source(last.file, last.bytes);
       BALLAST_TRY(const uint64_t later,

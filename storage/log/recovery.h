@@ -47,10 +47,18 @@ Result<SegmentScan> scan_segment(SegmentSource& source, const SegmentHeader& hea
 Result<uint64_t> find_later_record(SegmentSource& source, GroupId group, uint64_t sequence,
                                    uint64_t offset, uint64_t serial);
 
+// A segment in use.
+struct LogSegment {
+  SegmentPtr file;
+  Index first;     // of its first record
+  ChainEnd chain;  // before that
+};
+
 struct RecoveredLog {
   HardStateRecord hard_state;
-  std::vector<Locator> locators;     // of index 1, 2, ...
-  std::vector<SegmentPtr> segments;  // in use, in order
+  std::vector<SegmentPtr> homes;     // before the log's start
+  std::vector<Locator> locators;     // of the entries behind the log's base
+  std::vector<LogSegment> segments;  // in use, in order
   SegmentPtr prepared;               // of zeros, if there is one
   ChainEnd chain;
   uint64_t write_offset = 0;  // in the last segment

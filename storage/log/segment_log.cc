@@ -51,10 +51,12 @@ class SegmentLog final : public LogStore {
         hard_state_file_(std::move(hard_state_file)),
         opened_hard_state_(recovered.hard_state.state),
         hard_state_(recovered.hard_state),
+        base_(recovered.hard_state.start.base),
         locators_(std::move(recovered.locators)),
+        homes_(std::move(recovered.homes)),
         segments_(std::move(recovered.segments)),
         prepared_(std::move(recovered.prepared)),
-        durable_(locators_.size()),
+        durable_(last()),
         chain_(recovered.chain),
         write_offset_(recovered.write_offset),
         next_serial_(recovered.chain.next_serial),
@@ -66,8 +68,9 @@ class SegmentLog final : public LogStore {
       supply_ = std::make_unique<SegmentPreparer>(options_.directory, options_.segment_bytes,
                                                   [this] { queue_->wake(); });
     }
-    if (!prepared_) supply_->prepare(segments_.size() + 1);
-    for (const SegmentPtr& segment : segments_) payloads_->add(segment);
+    if (!prepared_) supply_->prepare(next_sequence());
+    for (const SegmentPtr& home : homes_) payloads_->add(home);
+    for (const LogSegment& segment : segments_) payloads_->add(segment.file);
   }
 
   ~SegmentLog() override {
@@ -80,7 +83,8 @@ class SegmentLog final : public LogStore {
       queue_->drain();
     }
     // A LogRead may keep the descriptors for longer than the log is in use.
-    for (const SegmentPtr& segment : segments_) (void)::flock(segment->file.get(), LOCK_UN);
+    for (const SegmentPtr& home : homes_) (void)::flock(home->file.get(), LOCK_UN);
+    for (const LogSegment& segment : segments_) (void)::flock(segment.file->file.get(), LOCK_UN);
   }
 
   HardState hard_state() const override { return opened_hard_state_; }
@@ -88,16 +92,54 @@ class SegmentLog final : public LogStore {
   std::vector<EntryMeta> entries() const override {
     std::vector<EntryMeta> all;
     all.reserve(locators_.size());
-    for (const Locator& locator : locators_) all.push_back(locator.meta(Index(all.size() + 1)));
+    for (const Locator& locator : locators_)
+      all.push_back(locator.meta(base().index + (all.size() + 1)));
     return all;
   }
+  LogBase base() const override { return base_; }
 
   void append(std::optional<HardState> hard_state, std::vector<Entry> entries,
               Completion done) override {
-    Append append{hard_state, std::move(entries), 0, next_serial_, std::move(done), now_us()};
+    Append append{hard_state, {}, std::move(entries), 0, next_serial_, std::move(done), now_us()};
     for (const Entry& entry : append.entries) place(entry);
     appends_.push_back(std::move(append));
     start_batch();
+  }
+
+  Index may_begin_behind(Index upto) const override {
+    upto = std::min(upto, durable());
+    for (auto segment = segments_.rbegin(); segment != segments_.rend(); ++segment) {
+      const Index before = segment->first - 1;
+      if (before <= base_.index) break;
+      if (before <= upto && all_before(*segment)) return before;
+    }
+    return base().index;
+  }
+
+  void begin_behind(LogBase base, Completion done) override {
+    BALLAST_CHECK(base.index > this->base().index && base.index <= durable() &&
+                      base.index == may_begin_behind(base.index) && !starting_,
+                  "a log from {} on is to begin behind {}", this->base().index, base.index);
+    starting_ = true;
+    const auto first = std::ranges::find(segments_, base.index + 1, &LogSegment::first);
+    BALLAST_CHECK(first != segments_.end());
+    const LogStart start{first->file->sequence, base, first->chain};
+    appends_.push_back({{}, start, {}, 0, next_serial_, std::move(done), now_us()});
+    start_batch();
+  }
+
+  std::vector<uint64_t> homes() const override {
+    std::vector<uint64_t> sequences;
+    for (const SegmentPtr& home : homes_) sequences.push_back(home->sequence);
+    return sequences;
+  }
+
+  Status remove_home(uint64_t segment) override {
+    const auto home = std::ranges::find(homes_, segment, &SegmentFile::sequence);
+    BALLAST_CHECK(home != homes_.end(), "segment {} is no home", segment);
+    payloads_->remove(segment);
+    homes_.erase(home);
+    return remove_file(options_.directory + "/" + segment_name(segment));
   }
 
   void note_durable() override {
@@ -116,30 +158,30 @@ class SegmentLog final : public LogStore {
   }
 
   Result<std::unique_ptr<LogRead>> prepare_read(Index first, Index last) const override {
-    if (first.value() == 0 || first > last || last > durable())
-      return fail(Errc::kNotFound, "the log holds no durable entries {} to {}; the last is {}",
-                  first, last, durable());
+    if (first <= base().index || first > last || last > durable())
+      return fail(Errc::kNotFound, "the log holds no durable entries {} to {}; it has {} to {}",
+                  first, last, base().index + 1, durable());
     std::vector<PlannedEntry> plan;
     plan.reserve(last - first + 1);
     for (Index index = first; index <= last; ++index) {
-      const Locator& locator = locators_[index.value() - 1];
-      plan.push_back({segments_[locator.segment], locator, index});
+      const Locator& locator = locators_[place_in_log(index)];
+      plan.push_back({segment_of(locator), locator, index});
     }
     return make_log_read(options_.group, std::move(plan));
   }
 
   Place place_of(Index index) const override {
-    BALLAST_CHECK(index >= Index(1) && index <= durable(), "entry {} is not durable", index);
-    const Locator& at = locators_[index.value() - 1];
-    return at.payload_place(segments_[at.segment]->sequence);
+    BALLAST_CHECK(index > base().index && index <= durable(), "entry {} is not durable", index);
+    return locators_[place_in_log(index)].payload_place();
   }
   std::shared_ptr<const Payloads> payloads() const override { return payloads_; }
 
-  Index last() const override { return Index(locators_.size()); }
-  Index durable() const override { return Index(durable_); }
+  Index last() const override { return base().index + locators_.size(); }
+  Index durable() const override { return durable_; }
   uint64_t disk_bytes() const override {
     uint64_t bytes = 2 * kHardStateSlotBytes + (prepared_ ? prepared_->bytes : 0);
-    for (const SegmentPtr& segment : segments_) bytes += segment->bytes;
+    for (const SegmentPtr& home : homes_) bytes += home->bytes;
+    for (const LogSegment& segment : segments_) bytes += segment.file->bytes;
     return bytes;
   }
   uint64_t last_append_us() const override { return last_append_us_; }
@@ -164,6 +206,7 @@ class SegmentLog final : public LogStore {
  private:
   struct Append {
     std::optional<HardState> hard_state;
+    std::optional<LogStart> start;  // comes alone
     std::vector<Entry> entries;
     size_t taken = 0;  // entries that are in a batch already
     uint64_t first_serial = 0;
@@ -174,6 +217,7 @@ class SegmentLog final : public LogStore {
   // durable, and appends that arrive meanwhile form the next batch.
   struct Batch {
     std::optional<HardState> hard_state;
+    std::optional<LogStart> start;
     std::vector<Entry> entries;
     uint64_t first_serial = 0;
     uint64_t bytes = 0;
@@ -183,19 +227,34 @@ class SegmentLog final : public LogStore {
     bool new_segment = false;
   };
 
+  uint64_t next_sequence() const {
+    return segments_.empty() ? hard_state_.start.segment : segments_.back().file->sequence + 1;
+  }
+  size_t place_in_log(Index index) const { return index - base_.index - 1; }
+  const SegmentPtr& segment_of(const Locator& locator) const {
+    return segments_[locator.segment - segments_.front().file->sequence].file;
+  }
+  // Nothing that the segment holds replaces an entry of those before it, and they all are in the
+  // segments before it.
+  bool all_before(const LogSegment& segment) const {
+    const Index before = segment.first - 1;
+    return locators_[place_in_log(before)].segment < segment.file->sequence;
+  }
+
   // Gives the entry its place in the index and its serial; its position follows with its batch.
   void place(const Entry& entry) {
-    const uint64_t index = entry.index.value();
-    BALLAST_CHECK(index >= 1 && index <= locators_.size() + 1, "entry {} after {}", index,
-                  locators_.size());
-    BALLAST_CHECK(index == 1 || locators_[index - 2].term <= entry.term,
-                  "entry {} of term {} after term {}", index, entry.term,
-                  locators_[index - 2].term);
+    const Index index = entry.index;
+    BALLAST_CHECK(index > base().index && index <= last() + 1, "entry {} in a log from {} to {}",
+                  index, base().index, last());
+    const size_t place = place_in_log(index);
+    const Term before = place == 0 ? base().term : locators_[place - 1].term;
+    BALLAST_CHECK(before <= entry.term, "entry {} of term {} after term {}", index, entry.term,
+                  before);
     BALLAST_CHECK(entry.header.size() <= limits::kEntryHeaderBytesMax, "entry {}: {} bytes", index,
                   entry.header.size());
     BALLAST_CHECK(entry.payload.size() <= limits::kBlockBytesMax, "entry {}: {} bytes", index,
                   entry.payload.size());
-    locators_.resize(index - 1);
+    locators_.resize(place);
     durable_ = std::min(durable_, index - 1);
     const EntryMeta meta = entry.meta();
     locators_.push_back({next_serial_++, entry.term, 0, 0, meta.header_bytes, meta.payload_bytes,
@@ -209,8 +268,9 @@ class SegmentLog final : public LogStore {
     batch_.since_us = appends_.front().since_us;
     batch_.started_us = now_us();
     gather();
-    if (batch_.hard_state) {
-      write_hard_state(*batch_.hard_state, [this] { write_entries(); });
+    if (batch_.start) hard_state_.start = *batch_.start;
+    if (batch_.hard_state || batch_.start) {
+      write_hard_state(batch_.hard_state.value_or(hard_state_.state), [this] { write_entries(); });
     } else {
       write_entries();
     }
@@ -221,7 +281,7 @@ class SegmentLog final : public LogStore {
     const Append& next = appends_.front();
     if (next.entries.empty()) return true;
     const uint64_t needed = entry_record_bytes(next.entries[next.taken]);
-    if (!segments_.empty() && write_offset_ + needed <= segments_.back()->bytes) {
+    if (!segments_.empty() && write_offset_ + needed <= segments_.back().file->bytes) {
       return true;
     }
     if (!prepared_) prepared_ = supply_->take();
@@ -229,8 +289,9 @@ class SegmentLog final : public LogStore {
       supply_->hurry();  // it wakes poll() when it is done
       return false;
     }
-    segments_.push_back(std::exchange(prepared_, nullptr));
-    payloads_->add(segments_.back());
+    segments_.push_back(
+        {std::exchange(prepared_, nullptr), next.entries[next.taken].index, chain_});
+    payloads_->add(segments_.back().file);
     write_offset_ = 0;
     batch_.new_segment = true;
     return true;
@@ -240,13 +301,14 @@ class SegmentLog final : public LogStore {
   void gather() {
     const uint64_t start = write_offset_ + (batch_.new_segment ? kSegmentHeaderBytes : 0);
     const uint64_t room =
-        segments_.empty() ? 0 : std::min(kBatchBytesMax, segments_.back()->bytes - start);
+        segments_.empty() ? 0 : std::min(kBatchBytesMax, segments_.back().file->bytes - start);
     while (!appends_.empty()) {
       Append& append = appends_.front();
       const auto fits = [&] {
         return batch_.entries.size() < kBatchRecordsMax &&
                batch_.bytes + entry_record_bytes(append.entries[append.taken]) <= room;
       };
+      if (append.start && (!batch_.entries.empty() || batch_.hard_state)) return;
       if (!append.entries.empty() && !fits()) return;
       if (append.hard_state) batch_.hard_state = std::exchange(append.hard_state, std::nullopt);
       while (append.taken < append.entries.size() && fits()) {
@@ -255,8 +317,10 @@ class SegmentLog final : public LogStore {
         batch_.entries.push_back(std::move(append.entries[append.taken++]));
       }
       if (append.taken < append.entries.size()) return;
+      batch_.start = append.start;
       batch_.done.push_back(std::move(append.done));
       appends_.pop_front();
+      if (batch_.start) return;
     }
   }
 
@@ -289,10 +353,11 @@ class SegmentLog final : public LogStore {
     std::vector<iovec> pieces = encode_batch();
     const uint64_t offset = write_offset_;
     write_offset_ += batch_.bytes + (batch_.new_segment ? kSegmentHeaderBytes : 0);
-    queue_->write_durably(segments_.back()->file, std::move(pieces), offset, [this](Status status) {
-      if (!status) stop_process(status.error());
-      finish_batch();
-    });
+    queue_->write_durably(segments_.back().file->file, std::move(pieces), offset,
+                          [this](Status status) {
+                            if (!status) stop_process(status.error());
+                            finish_batch();
+                          });
   }
 
   // Lays the batch out: heads, and payloads that O_DIRECT can't take as they are, in the staging
@@ -322,7 +387,7 @@ class SegmentLog final : public LogStore {
     };
     uint64_t offset = write_offset_;
     if (batch_.new_segment) {
-      const SegmentPtr& segment = segments_.back();
+      const SegmentPtr& segment = segments_.back().file;
       encode_segment_header(
           {options_.group, segment->sequence, segment->bytes, batch_.entries.front().index, chain_},
           stage(kSegmentHeaderBytes));
@@ -340,7 +405,7 @@ class SegmentLog final : public LogStore {
                     std::vector<iovec>& pieces) {
     const EntryMeta meta = entry.meta();
     RecordHeader header{options_.group,
-                        segments_.back()->sequence,
+                        segments_.back().file->sequence,
                         offset,
                         chain_.next_serial,
                         batch_.first_serial,
@@ -360,45 +425,61 @@ class SegmentLog final : public LogStore {
       std::memset(copy.data() + entry.payload.size(), 0, copy.size() - entry.payload.size());
     }
     chain_ = {chain_.next_serial + 1, crc};
-    const uint64_t index = entry.index.value();
-    if (index > locators_.size() || locators_[index - 1].serial != header.serial) return;
-    locators_[index - 1].segment = static_cast<uint32_t>(segments_.size() - 1);
-    locators_[index - 1].block = static_cast<uint32_t>(offset / kDirectAlignment);
+    if (entry.index > last() || locators_[place_in_log(entry.index)].serial != header.serial)
+      return;
+    Locator& locator = locators_[place_in_log(entry.index)];
+    locator.segment = static_cast<uint32_t>(header.segment);
+    locator.block = static_cast<uint32_t>(offset / kDirectAlignment);
   }
 
   void finish_batch() {
     // Not before the header of the last segment is durable: recovery takes a segment without a
     // header for a torn first batch only if no other file stands behind it.
-    if (batch_.new_segment) supply_->prepare(segments_.size() + 1);
+    if (batch_.new_segment) supply_->prepare(next_sequence());
     if (!batch_.entries.empty()) {
       durable_serial_ = chain_.next_serial;
       // An entry that was replaced while its write was under way has a later serial by now.
-      while (durable_ < locators_.size() && locators_[durable_].serial < durable_serial_)
+      while (durable_ < last() && locators_[place_in_log(durable_ + 1)].serial < durable_serial_)
         ++durable_;
     }
     if (!batch_.entries.empty() || batch_.hard_state)
       last_append_us_ = now_us() - batch_.started_us;
+    if (batch_.start) drop_before(*batch_.start);
     for (Completion& done : batch_.done) finished_.push_back(std::move(done));
     batch_ = {};
     if (!finished_.empty() && !polling_) queue_->wake();
     start_batch();
   }
 
+  void drop_before(const LogStart& start) {
+    locators_.erase(locators_.begin(),
+                    locators_.begin() + static_cast<ptrdiff_t>(start.base.index - base_.index));
+    while (segments_.front().file->sequence < start.segment) {
+      homes_.push_back(segments_.front().file);
+      segments_.erase(segments_.begin());
+    }
+    base_ = start.base;
+    starting_ = false;
+  }
+
   const LogOptions options_;
   const UniqueFd lock_;
   const UniqueFd hard_state_file_;
   const HardState opened_hard_state_;
-  HardStateRecord hard_state_;        // the last one written
-  std::vector<Locator> locators_;     // of index 1, 2, ...
-  std::vector<SegmentPtr> segments_;  // in use
+  HardStateRecord hard_state_;  // the last one written
+  LogBase base_;                // of what is below: follows hard_state_.start when that is durable
+  std::vector<Locator> locators_;     // of the entries behind the base
+  std::vector<SegmentPtr> homes_;     // segments before the log's start
+  std::vector<LogSegment> segments_;  // in use
   const std::shared_ptr<SegmentSet> payloads_ = std::make_shared<SegmentSet>();
   SegmentPtr prepared_;
-  uint64_t durable_;         // entries [1, durable_] are
+  Index durable_;            // entries up to here are
   ChainEnd chain_;           // after the last record that was handed to the queue
   uint64_t write_offset_;    // in the last segment
   uint64_t next_serial_;     // of the next entry that is appended
   uint64_t durable_serial_;  // records before it are durable
   uint64_t last_append_us_ = 0;
+  bool starting_ = false;  // a start is to be written, or is being written
   bool closing_ = false;
   bool polling_ = false;
   std::deque<Append> appends_;
@@ -410,15 +491,18 @@ class SegmentLog final : public LogStore {
   std::unique_ptr<SegmentSupply> supply_;  // goes before the queue, which it wakes
 };
 
+Result<SegmentPtr> make_segment_now(const LogOptions& options, const SegmentMaker& make_segment,
+                                    uint64_t sequence) {
+  if (make_segment) return make_segment(sequence);
+  return create_segment(options.directory, sequence, options.segment_bytes, [] { return true; });
+}
+
 Status make_log(const LogOptions& options, const SegmentMaker& make_segment) {
   if (!path_exists(options.directory + "/" + segment_name(1))) {
-    BALLAST_TRY(const auto segment,
-                make_segment ? make_segment(1)
-                             : create_segment(options.directory, 1, options.segment_bytes,
-                                              [] { return true; }));
+    BALLAST_TRY(const auto segment, make_segment_now(options, make_segment, 1));
   }
   MutableBytes slots(2 * kHardStateSlotBytes);
-  const HardStateRecord record{options.group, 1, {}, 1};
+  const HardStateRecord record{.group = options.group, .sequence = 1};
   encode_hard_state(record, slots.span().first(kHardStateSlotBytes));
   encode_hard_state(record, slots.span().last(kHardStateSlotBytes));
   return create_durably(options.directory, kHardStateName, slots.span());
@@ -447,6 +531,39 @@ Status make_if_new(const LogOptions& options, const SegmentMaker& make_segment) 
   return make_log(options, make_segment);
 }
 
+bool holds(const RecoveredLog& log, const LogBase& at) {
+  const LogBase& base = log.hard_state.start.base;
+  if (at.index <= base.index) return true;
+  const size_t place = at.index - base.index - 1;
+  return place < log.locators.size() && log.locators[place].term == at.term;
+}
+
+// The records' chain goes on, so that no old record is ever taken for one behind the new start.
+Status restart_behind(const LogBase& base, const LogOptions& options,
+                      const SegmentMaker& make_segment, const UniqueFd& hard_state_file,
+                      RecoveredLog& log) {
+  if (!log.prepared) {
+    const uint64_t next = log.segments.empty() ? log.hard_state.start.segment
+                                               : log.segments.back().file->sequence + 1;
+    BALLAST_TRY(log.prepared, make_segment_now(options, make_segment, next));
+  }
+  HardStateRecord& record = log.hard_state;
+  record.start = {log.prepared->sequence, base, log.chain};
+  record.durable_serial = log.chain.next_serial;
+  ++record.sequence;
+  MutableBytes slot(kHardStateSlotBytes);
+  encode_hard_state(record, slot.span());
+  for (const uint64_t copy : {0, 1}) {
+    BALLAST_TRY_STATUS(write_fully(hard_state_file, slot.span(), copy * kHardStateSlotBytes));
+    BALLAST_TRY_STATUS(sync_file(hard_state_file));
+  }
+  for (LogSegment& segment : log.segments) log.homes.push_back(std::move(segment.file));
+  log.segments.clear();
+  log.locators.clear();
+  log.write_offset = 0;
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts parts) {
@@ -463,6 +580,10 @@ Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts 
               open_direct(options.directory + "/" + kHardStateName, O_RDWR));
   BALLAST_TRY(const auto hard_state, load_hard_state(hard_state_file, options.group));
   BALLAST_TRY(RecoveredLog recovered, recover_log(options.directory, options.group, hard_state));
+  if (options.installed && !holds(recovered, *options.installed)) {
+    BALLAST_TRY_STATUS(restart_behind(*options.installed, options, parts.make_segment,
+                                      hard_state_file, recovered));
+  }
   if (!parts.queue) {
     BALLAST_TRY(parts.queue, make_uring_queue());
   }

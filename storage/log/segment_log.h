@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "storage/io/io_queue.h"
@@ -14,6 +15,9 @@ struct LogOptions {
   std::string directory;                  // exists and belongs to this log alone
   uint64_t segment_bytes = 256ull << 20;  // a multiple of 4 KiB, at least 16 MiB
   GroupId group{1};
+  // The state comes from a snapshot of this place: a log that does not hold it begins anew behind
+  // it. What it held before is no part of the group's log any more, its segments become homes.
+  std::optional<LogBase> installed = {};
 };
 
 // What a log stands on; a simulator brings its own. Its directory is then real all the same, but

@@ -14,6 +14,11 @@ void SegmentSet::add(SegmentPtr segment) {
                 sequence);
 }
 
+void SegmentSet::remove(uint64_t sequence) {
+  const std::lock_guard lock(mutex_);
+  segments_.erase(sequence);
+}
+
 SegmentPtr SegmentSet::find(uint64_t sequence) const {
   const std::lock_guard lock(mutex_);
   const auto found = segments_.find(sequence);

@@ -13,6 +13,8 @@ class SegmentSet final : public Payloads {
  public:
   // REQUIRES: no segment of that sequence is in the set.
   void add(SegmentPtr segment);
+  // Reads that have found it go on.
+  void remove(uint64_t sequence);
   Result<Bytes> read(Place place, uint32_t bytes, uint32_t crc) const override;
 
  private:

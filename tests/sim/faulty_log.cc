@@ -43,6 +43,13 @@ class FaultyLog final : public storage::LogStore {
               Completion done) override {
     log_->append(hard_state, std::move(entries), std::move(done));
   }
+  storage::LogBase base() const override { return log_->base(); }
+  Index may_begin_behind(Index upto) const override { return log_->may_begin_behind(upto); }
+  void begin_behind(storage::LogBase base, Completion done) override {
+    log_->begin_behind(base, std::move(done));
+  }
+  std::vector<uint64_t> homes() const override { return log_->homes(); }
+  Status remove_home(uint64_t segment) override { return log_->remove_home(segment); }
   void note_durable() override { log_->note_durable(); }
   storage::Place place_of(Index index) const override { return log_->place_of(index); }
   std::shared_ptr<const storage::Payloads> payloads() const override { return log_->payloads(); }

@@ -60,7 +60,7 @@ TEST(Format, segment_and_hard_state_are_frozen) {
   const std::string segment = read_at(directory / segment_name(1), 0, kUsed);
   EXPECT_TRUE(golden("log/segment_v1.bin", segment) == segment);
   const std::string state = read_at(directory / "hard_state", 0, 2 * kHardStateSlotBytes);
-  EXPECT_TRUE(golden("log/hard_state_v1.bin", state) == state);
+  EXPECT_TRUE(golden("log/hard_state_v2.bin", state) == state);
 }
 
 TEST(Format, frozen_segment_opens) {
@@ -70,11 +70,14 @@ TEST(Format, frozen_segment_opens) {
     open_log(small_log(directory.path()));
   }
   write_at(directory / segment_name(1), 0, golden("log/segment_v1.bin", ""));
-  write_at(directory / "hard_state", 0, golden("log/hard_state_v1.bin", ""));
-  const auto log = open_log(small_log(directory.path()));
-  EXPECT_EQ(log->hard_state(), (HardState{Term(2), NodeId(2)}));
-  EXPECT_TRUE(read_all(*log) == (std::vector<Entry>{make_entry(1, 1, 0), make_entry(2, 1, 5000),
-                                                    make_entry(3, 2, 100)}));
+  for (const char* version : {"log/hard_state_v1.bin", "log/hard_state_v2.bin"}) {
+    write_at(directory / "hard_state", 0, golden(version, ""));
+    const auto log = open_log(small_log(directory.path()));
+    EXPECT_EQ(log->hard_state(), (HardState{Term(2), NodeId(2)}));
+    EXPECT_EQ(log->base(), LogBase());
+    EXPECT_TRUE(read_all(*log) == (std::vector<Entry>{make_entry(1, 1, 0), make_entry(2, 1, 5000),
+                                                      make_entry(3, 2, 100)}));
+  }
 }
 
 }  // namespace

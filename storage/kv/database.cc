@@ -13,8 +13,16 @@
 #include <cstdio>
 #include <utility>
 
+#include "proto/base/limits.h"
+
 namespace ballast::storage {
 namespace {
+
+// From this length on a value lies in a blob file. Opening and VerifyChecksum() don't look at
+// those, so they are for the bytes of blocks alone, which every read verifies: other rows are at
+// most a little longer than the entry's header that they came in.
+constexpr uint64_t kBlobBytesMin = 128 << 10;
+static_assert(kBlobBytesMin >= 2 * limits::kEntryHeaderBytesMax);
 
 // RocksDB's default LOG file is written by code that aborts on a full disk in builds with
 // assertions, as Debian's is. With a logger of our own it is never made.
@@ -43,7 +51,7 @@ rocksdb::Options database_options(const StateOptions& options) {
   o.info_log = std::make_shared<InfoLog>(options.info_log);
   o.compression = rocksdb::kNoCompression;  // blocks are encoded already
   o.enable_blob_files = true;
-  o.min_blob_size = 16 << 10;
+  o.min_blob_size = kBlobBytesMin;
   o.blob_file_size = 128 << 20;
   o.blob_compression_type = rocksdb::kNoCompression;
   o.enable_blob_garbage_collection = true;

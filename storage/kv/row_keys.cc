@@ -49,6 +49,7 @@ std::string alias_key(std::string_view model, std::string_view alias) {
 }
 std::string session_key(std::string_view id) { return with_name(RowKind::kSession, id); }
 std::string block_key(const Digest& digest) { return with_name(RowKind::kBlock, digest.text()); }
+std::string bytes_key(const Digest& digest) { return with_name(RowKind::kBytes, digest.text()); }
 std::string place_key(const Digest& digest) { return with_name(RowKind::kPlace, digest.text()); }
 
 std::string time_key(RowKind kind, uint64_t time_ms) {

@@ -23,9 +23,11 @@ enum class RowKind : uint8_t {
   kSessionTime = 0x08,  // time, id -> nothing: the sessions in the order of their last use
   kBlock = 0x09,        // digest -> pb::BlockRow
   kLease = 0x0A,        // time, digest -> nothing: the blocks without references, by lease end
-  // 0x80 held the bytes of blocks in format 1.
-  kPlace = 0x81,  // digest -> pb::PlaceRow. Of this node alone, so behind all that replicas share.
+  // From here on of this node alone, so behind all that replicas share. A block has one of the two.
+  kBytes = 0x80,  // digest -> the block's bytes
+  kPlace = 0x81,  // digest -> pb::PlaceRow
 };
+constexpr RowKind kFirstOfThisNode = RowKind::kBytes;
 
 std::string kind_key(RowKind kind);  // the key of single rows, and the prefix of the others
 std::string key_key(std::string_view key_or_prefix);
@@ -36,6 +38,7 @@ std::string alias_prefix(std::string_view model);
 std::string alias_key(std::string_view model, std::string_view alias);
 std::string session_key(std::string_view id);
 std::string block_key(const Digest& digest);
+std::string bytes_key(const Digest& digest);
 std::string place_key(const Digest& digest);
 std::string lease_key(uint64_t until_ms, const Digest& digest);
 std::string session_time_key(uint64_t time_ms, std::string_view id);

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "storage/kv/apply.h"
+#include "storage/kv/block_rows.h"
 #include "storage/kv/database.h"
 #include "storage/kv/state_machine.h"
 
@@ -22,6 +23,10 @@ struct StateMachine::Impl {
   // ApplyContext says what these are; has_expired() moves them on.
   mutable std::atomic<uint64_t> lease_floor_ms{0};
   mutable std::atomic<uint64_t> session_floor_ms{0};
+
+  // The block as these rows have it, or else as the newest do: since they were taken, it may have
+  // moved and its log segment have gone. Nothing if it isn't stored. Errors: kCorrupt, kIo.
+  Result<std::optional<StoredBlock>> stored_block(const RowView& rows, const Digest& digest) const;
 
   Position applied() const {
     const std::lock_guard lock(mutex);

@@ -10,6 +10,7 @@
 
 #include "proto/base/crc32c.h"
 #include "proto/base/limits.h"
+#include "storage/kv/database.h"
 #include "storage/kv/state_machine.h"
 #include "tests/unit/storage/temporary_directory.h"
 #include "tests/unit/storage/test_payloads.h"
@@ -209,7 +210,18 @@ class StateTester {
   }
   std::string digest() const { return machine_->state_digest()->digest(); }
   void reopen() {
+    with_rows([](RowStore&) {});
+  }
+  // Closes the machine, shows its rows and opens it again.
+  template <class Visit>
+  void with_rows(const Visit& visit) {
     machine_.reset();
+    {
+      const auto rows = open_database({directory_, 8 << 20, 8 << 20, nullptr});
+      ASSERT_TRUE(rows) << rows.error().to_string();
+      visit(**rows);
+      ASSERT_TRUE((*rows)->flush());
+    }
     machine_ = open_state(directory_, payloads_);
   }
 

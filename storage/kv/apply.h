@@ -20,7 +20,9 @@
 
 namespace ballast::storage {
 
-inline constexpr uint32_t kRowFormat = 2;
+inline constexpr uint32_t kRowFormat = 3;
+// The oldest that is still read: it has no counters of segments.
+inline constexpr uint32_t kRowFormatMin = 2;
 inline constexpr uint64_t kRowsPerOperationMax = 10'000;
 // Where a delete of a prefix stops before, since keys of many blocks take memory.
 inline constexpr uint64_t kUsesPerOperationMax = 200'000;

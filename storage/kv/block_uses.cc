@@ -7,6 +7,7 @@
 #include "storage/kv/apply.h"
 #include "storage/kv/block_rows.h"
 #include "storage/kv/row_keys.h"
+#include "storage/kv/segment_use.h"
 
 namespace ballast::storage {
 namespace {
@@ -109,6 +110,7 @@ Status stage_block(ApplyContext& context, const Committed& entry, const pb::Bloc
     row.set_length(reference.length());
     row.set_crc32c(reference.crc32c());
     context.rows.put_row(place_key(digest), place_row(entry.place));
+    BALLAST_TRY_STATUS(add_use(context.rows, entry.place.segment, reference.length()));
     ++context.totals.blocks;
     context.totals.block_bytes += reference.length();
   }
@@ -123,6 +125,7 @@ Status reclaim_block(ApplyContext& context, const Digest& digest, const pb::Bloc
   context.rows.erase(block_key(digest));
   BALLAST_TRY(const auto place, context.rows.row<pb::PlaceRow>(place_key(digest)));
   context.rows.erase(place ? place_key(digest) : bytes_key(digest));
+  if (place) BALLAST_TRY_STATUS(drop_use(context.rows, place->segment(), row.length()));
   context.rows.erase(lease_key(row.lease_until_ms(), digest));
   --context.totals.blocks;
   context.totals.block_bytes -= row.length();

@@ -23,9 +23,11 @@ enum class RowKind : uint8_t {
   kSessionTime = 0x08,  // time, id -> nothing: the sessions in the order of their last use
   kBlock = 0x09,        // digest -> pb::BlockRow
   kLease = 0x0A,        // time, digest -> nothing: the blocks without references, by lease end
-  // From here on of this node alone, so behind all that replicas share. A block has one of the two.
-  kBytes = 0x80,  // digest -> the block's bytes
-  kPlace = 0x81,  // digest -> pb::PlaceRow
+  // From here on of this node alone, so behind all that replicas share. A block has one of the
+  // first two.
+  kBytes = 0x80,       // digest -> the block's bytes
+  kPlace = 0x81,       // digest -> pb::PlaceRow
+  kSegmentUse = 0x82,  // sequence of a log segment -> bytes and number of blocks that lie in it
 };
 constexpr RowKind kFirstOfThisNode = RowKind::kBytes;
 
@@ -40,6 +42,7 @@ std::string session_key(std::string_view id);
 std::string block_key(const Digest& digest);
 std::string bytes_key(const Digest& digest);
 std::string place_key(const Digest& digest);
+std::string segment_use_key(uint64_t sequence);
 std::string lease_key(uint64_t until_ms, const Digest& digest);
 std::string session_time_key(uint64_t time_ms, std::string_view id);
 // Where the lease or session-time rows of this time begin.

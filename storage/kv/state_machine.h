@@ -63,8 +63,27 @@ class StateMachine {
   // applied and the node must stop.
   Result<std::vector<pb::ApplyResult>> apply(std::span<const Committed> entries);
 
-  // Makes everything applied durable.
+  // Makes everything applied durable, and the moves of blocks.
   Status flush();
+
+  // How much of a log segment is live: the payloads of blocks that lie in it.
+  struct SegmentUse {
+    uint64_t sequence = 0;
+    uint64_t bytes = 0;
+    uint64_t blocks = 0;
+    bool operator==(const SegmentUse&) const = default;
+  };
+  // Of all segments where a block lies, in the order of their sequences. Errors: kCorrupt, kIo.
+  Result<std::vector<SegmentUse>> segments() const;
+
+  // Moves blocks that lie in this segment into the database, as many as have at most `bytes_max`
+  // bytes together, but at least one; in one atomic batch. Returns their bytes; 0: no block is left
+  // in the segment, and after flush() nothing needs it. Called by the thread that calls apply(),
+  // between its calls.
+  // Error kCorrupt, once everything else has moved: some blocks can't be read. They stay where they
+  // are, and their segment has to stay too; the next call tries them again. Error kIo: the node
+  // must stop.
+  Result<uint64_t> move_blocks(uint64_t segment, uint64_t bytes_max);
 
   // Reads. Errors: kNotFound with the name in the message; kCorrupt, kIo.
   Result<pb::KeyRow> key(std::string_view key) const;

@@ -26,16 +26,16 @@ std::vector<std::filesystem::path> blob_files(const std::string& directory) {
 
 class Homes : public testing::Test {
  protected:
-  // Makes the database the home of these blocks, as a snapshot that arrives does.
+  // Makes the database the home of these blocks.
   void take_in(const std::vector<Bytes>& blocks) {
-    t.with_rows([&](RowStore& rows) {
-      for (const Bytes& bytes : blocks) {
-        const Digest digest = digest_of(reference_of(bytes));
-        const BytesRow row = bytes_row(digest, bytes);
-        const std::string place = place_key(digest);
-        ASSERT_TRUE(rows.write(std::vector<RowChange>{row.change(), {place, std::nullopt}}));
-      }
-    });
+    for (const Bytes& bytes : blocks) {
+      const auto place = t.rows().row<pb::PlaceRow>(place_key(digest_of(reference_of(bytes))));
+      ASSERT_TRUE(place && *place);
+      const auto moved = t.machine().move_blocks((*place)->segment(), 1);
+      ASSERT_TRUE(moved) << moved.error().to_string();
+      EXPECT_EQ(*moved, bytes.size());
+    }
+    ASSERT_TRUE(t.machine().flush());
   }
   Errc code_of(const pb::BlockRef& reference) {
     const auto block = t.machine().block(digest_of(reference));
@@ -49,7 +49,7 @@ class Homes : public testing::Test {
   }
 
   TemporaryDirectory directory_;
-  StateTester t{directory_.path()};
+  StateTester t{directory_.path(), std::make_shared<TestPayloads>(1)};  // a segment for each
 };
 
 TEST(BytesRows, round_trip) {
@@ -122,18 +122,14 @@ TEST_F(Homes, what_goes_leaves_no_row_in_either_home) {
   t.stage(leased, kMinute);
   EXPECT_APPLIED(t.commit({put_key("k", tensor_of({a, b}))}));
   take_in({in_database, leased});
-  t.with_rows([](RowStore& rows) {
-    EXPECT_EQ(count_rows(rows, RowKind::kBytes), 2u);
-    EXPECT_EQ(count_rows(rows, RowKind::kPlace), 1u);
-  });
+  EXPECT_EQ(count_rows(t.rows(), RowKind::kBytes), 2u);
+  EXPECT_EQ(count_rows(t.rows(), RowKind::kPlace), 1u);
   EXPECT_APPLIED(t.commit({delete_key("k")}));
   t.now += kHour;
   EXPECT_APPLIED(t.commit({expire(10)}));
   EXPECT_EQ(code_of(b), Errc::kNotFound);
-  t.with_rows([](RowStore& rows) {
-    for (const RowKind kind : {RowKind::kBlock, RowKind::kBytes, RowKind::kPlace})
-      EXPECT_EQ(count_rows(rows, kind), 0u);
-  });
+  for (const RowKind kind : {RowKind::kBlock, RowKind::kBytes, RowKind::kPlace})
+    EXPECT_EQ(count_rows(t.rows(), kind), 0u);
 }
 
 TEST_F(Homes, what_is_staged_again_keeps_its_home) {
@@ -141,10 +137,8 @@ TEST_F(Homes, what_is_staged_again_keeps_its_home) {
   t.stage(bytes, kMinute);
   take_in({bytes});
   t.stage(bytes, kHour);
-  t.with_rows([](RowStore& rows) {
-    EXPECT_EQ(count_rows(rows, RowKind::kBytes), 1u);
-    EXPECT_EQ(count_rows(rows, RowKind::kPlace), 0u);
-  });
+  EXPECT_EQ(count_rows(t.rows(), RowKind::kBytes), 1u);
+  EXPECT_EQ(count_rows(t.rows(), RowKind::kPlace), 0u);
 }
 
 TEST_F(Homes, damage_in_a_blob_file_is_found) {

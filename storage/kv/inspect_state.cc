@@ -23,7 +23,7 @@ constexpr std::array<std::pair<RowKind, const char*>, 9> kKinds = {{
     {RowKind::kBlock, "blocks"},
     {RowKind::kLease, "leases"},
     {RowKind::kPlace, "places"},
-    {RowKind::kSegmentUse, "segments in use"},
+    {RowKind::kSegmentUse, "segments"},
 }};
 
 Result<uint64_t> count_rows(const RowView& rows, RowKind kind) {

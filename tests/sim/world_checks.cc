@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "storage/kv/segment_use.h"
 #include "tests/sim/world.h"
 
 namespace ballast::sim {
@@ -163,6 +164,14 @@ void World::check_blocks(SimNode& one) {
   if (!found || found->damaged_size() > 0)
     wrong(fmt::format("node {} has {} blocks that it can't read", one.id(),
                       found ? found->damaged_size() : -1));
+}
+
+// What its counters say is live in each log segment is what the places of its blocks say.
+void World::check_segments(SimNode& one) {
+  const auto counted = one.node().state().segments();
+  const auto expected = storage::count_uses(*one.rows().open());
+  if (!counted || !expected || *counted != *expected)
+    wrong(fmt::format("node {} counts what is live in its log segments wrong", one.id()));
 }
 
 }  // namespace ballast::sim

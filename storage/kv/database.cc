@@ -68,7 +68,9 @@ rocksdb::Options database_options(const StateOptions& options) {
 }
 
 std::unexpected<Error> failure(std::string_view what, const rocksdb::Status& status) {
-  const Errc code = status.IsCorruption() ? Errc::kCorrupt : Errc::kIo;
+  const Errc code = status.IsCorruption() ? Errc::kCorrupt
+                    : status.IsNoSpace()  ? Errc::kNoSpace
+                                          : Errc::kIo;
   return fail(code, "cannot {}: {}", what, status.ToString());
 }
 

@@ -60,10 +60,11 @@ class StateMachine {
   // Applies consecutive entries, the first at applied().index + 1, in one atomic batch; one result
   // for each. Blocks are not written again: a row says where they lie. An operation that can't be
   // done is a result with a code, not an error. An error (kIo, kCorrupt) means that nothing was
-  // applied and the node must stop.
+  // applied and the node must stop; after kNoSpace it may try again.
   Result<std::vector<pb::ApplyResult>> apply(std::span<const Committed> entries);
 
-  // Makes everything applied durable.
+  // Makes everything applied durable. After kNoSpace RocksDB takes no more, and by itself goes on
+  // when there is space again; reads are served meanwhile.
   Status flush();
 
   // Reads. Errors: kNotFound with the name in the message; kCorrupt, kIo.

@@ -16,6 +16,7 @@
 #include "proto/base/result.h"
 #include "storage/blocks/committed.h"
 #include "storage/blocks/payloads.h"
+#include "storage/log/log_room.h"
 
 namespace ballast::storage {
 
@@ -69,6 +70,9 @@ class LogStore {
   virtual Index last() const = 0;     // appended, durable or not
   virtual Index durable() const = 0;  // <= last()
   virtual uint64_t disk_bytes() const = 0;
+  // Behind everything that was appended. An append beyond it waits for a segment, and everything
+  // that is appended later, the hard state too, waits behind it: see before whether it fits.
+  virtual LogRoom room() const = 0;
   // How long the last durable write took, and since when the oldest unfinished one waits
   // (0 if none does), in microseconds.
   virtual uint64_t last_append_us() const = 0;

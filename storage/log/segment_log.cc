@@ -57,6 +57,7 @@ class SegmentLog final : public LogStore {
         durable_(locators_.size()),
         chain_(recovered.chain),
         write_offset_(recovered.write_offset),
+        end_{segments_.size(), recovered.write_offset},
         next_serial_(recovered.chain.next_serial),
         durable_serial_(recovered.chain.next_serial),
         slot_(kHardStateSlotBytes),
@@ -64,7 +65,7 @@ class SegmentLog final : public LogStore {
         supply_(std::move(parts.supply)) {
     if (!supply_) {
       supply_ = std::make_unique<SegmentPreparer>(options_.directory, options_.segment_bytes,
-                                                  [this] { queue_->wake(); });
+                                                  options_.may_take, [this] { queue_->wake(); });
     }
     if (!prepared_) supply_->prepare(segments_.size() + 1);
     for (const SegmentPtr& segment : segments_) payloads_->add(segment);
@@ -142,6 +143,16 @@ class SegmentLog final : public LogStore {
     for (const SegmentPtr& segment : segments_) bytes += segment->bytes;
     return bytes;
   }
+  LogRoom room() const override {
+    LogRoom room;
+    if (end_.segments > 0) room.left = bytes_of(end_.segments) - end_.offset;
+    // If what waits begins the next segment already, nothing is known of the one behind that.
+    if (end_.segments > segments_.size()) return room;
+    room.next = prepared_ ? Outlook::kAssured : supply_->outlook();
+    if (room.next == Outlook::kAssured)
+      room.ahead = bytes_of(segments_.size() + 1) - kSegmentHeaderBytes;
+    return room;
+  }
   uint64_t last_append_us() const override { return last_append_us_; }
   uint64_t oldest_pending_us() const override {
     if (batch_.since_us != 0) return now_us() - batch_.since_us;
@@ -183,6 +194,25 @@ class SegmentLog final : public LogStore {
     bool new_segment = false;
   };
 
+  // Where what was appended will end: a place in the last of so many segments, in use or not.
+  struct End {
+    size_t segments = 0;
+    uint64_t offset = 0;
+  };
+
+  // Of a segment, the first being number 1, whether it is in use or not.
+  uint64_t bytes_of(size_t number) const {
+    if (number <= segments_.size()) return segments_[number - 1]->bytes;
+    return number == segments_.size() + 1 && prepared_ ? prepared_->bytes : options_.segment_bytes;
+  }
+
+  // The same decision as make_room() makes later.
+  void extend_end(uint64_t record) {
+    if (end_.segments == 0 || end_.offset + record > bytes_of(end_.segments))
+      end_ = {end_.segments + 1, kSegmentHeaderBytes};
+    end_.offset += record;
+  }
+
   // Gives the entry its place in the index and its serial; its position follows with its batch.
   void place(const Entry& entry) {
     const uint64_t index = entry.index.value();
@@ -195,6 +225,7 @@ class SegmentLog final : public LogStore {
                   entry.header.size());
     BALLAST_CHECK(entry.payload.size() <= limits::kBlockBytesMax, "entry {}: {} bytes", index,
                   entry.payload.size());
+    extend_end(entry_record_bytes(entry));
     locators_.resize(index - 1);
     durable_ = std::min(durable_, index - 1);
     const EntryMeta meta = entry.meta();
@@ -393,9 +424,10 @@ class SegmentLog final : public LogStore {
   std::vector<SegmentPtr> segments_;  // in use
   const std::shared_ptr<SegmentSet> payloads_ = std::make_shared<SegmentSet>();
   SegmentPtr prepared_;
-  uint64_t durable_;         // entries [1, durable_] are
-  ChainEnd chain_;           // after the last record that was handed to the queue
-  uint64_t write_offset_;    // in the last segment
+  uint64_t durable_;       // entries [1, durable_] are
+  ChainEnd chain_;         // after the last record that was handed to the queue
+  uint64_t write_offset_;  // in the last segment
+  End end_;
   uint64_t next_serial_;     // of the next entry that is appended
   uint64_t durable_serial_;  // records before it are durable
   uint64_t last_append_us_ = 0;

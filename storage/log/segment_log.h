@@ -14,6 +14,8 @@ struct LogOptions {
   std::string directory;                  // exists and belongs to this log alone
   uint64_t segment_bytes = 256ull << 20;  // a multiple of 4 KiB, at least 16 MiB
   GroupId group{1};
+  // Null: a segment is made wherever it fits. What must stay free beside it is the caller's to say.
+  SpaceRule may_take = nullptr;
 };
 
 // What a log stands on; a simulator brings its own. Its directory is then real all the same, but

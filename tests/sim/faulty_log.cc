@@ -49,6 +49,7 @@ class FaultyLog final : public storage::LogStore {
   Index last() const override { return log_->last(); }
   Index durable() const override { return log_->durable(); }
   uint64_t disk_bytes() const override { return log_->disk_bytes(); }
+  storage::LogRoom room() const override { return log_->room(); }
   uint64_t last_append_us() const override { return log_->last_append_us(); }
   uint64_t oldest_pending_us() const override { return log_->oldest_pending_us(); }
   int event_fd() const override { return log_->event_fd(); }

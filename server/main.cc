@@ -20,6 +20,7 @@
 #include "server/transport/peer_transport.h"
 #include "server/version.h"
 #include "storage/identity.h"
+#include "storage/io/space.h"
 #include "storage/kv/state_machine.h"
 #include "storage/log/segment_log.h"
 
@@ -79,11 +80,30 @@ struct Daemon {
   std::unique_ptr<Listener> listener;
 };
 
+// Measures, and holds something back for the next start while there is plenty.
+SpaceOptions space_options(const Config& config) {
+  SpaceOptions options{.name = config.cluster.find(config.cluster.self)->name,
+                       .directory = config.data_directory,
+                       .segment_bytes = config.segment_bytes,
+                       .write_buffer_bytes = config.write_buffer_bytes,
+                       .measure = {}};
+  options.measure = [directory = config.data_directory,
+                     plenty = options.beside_segment_bytes()]() -> Result<storage::Space> {
+    BALLAST_TRY(const storage::Space space, storage::space_of(directory));
+    if (space.free >= plenty + storage::kHeldBackBytes) {
+      BALLAST_TRY_STATUS(storage::hold_space_back(directory));
+    }
+    return space;
+  };
+  return options;
+}
+
 NodeOptions node_options(const Config& config, const storage::Identity& identity) {
   NodeOptions options{.raft = {.id = config.cluster.self, .seed = std::random_device{}()},
                       .disk = identity.disk.raw(),
                       .address = config.cluster.find(config.cluster.self)->address.to_string(),
-                      .cache_bytes = config.entry_cache_bytes};
+                      .cache_bytes = config.entry_cache_bytes,
+                      .space = space_options(config)};
   for (const storage::Founder& founder : identity.founders) {
     pb::ConfigurationMember& member = *options.founding.add_members();
     member.set_id(founder.id.value());
@@ -105,8 +125,16 @@ Status bootstrap(const Config& config) {
 Status Daemon::open() {
   BALLAST_TRY(directory, storage::DataDirectory::open(config.data_directory, config.cluster.id,
                                                       config.cluster.self));
+  const SpaceOptions space = space_options(config);
+  BALLAST_TRY(const storage::Space at_start, space.measure());
+  if (at_start.free < storage::kHeldBackBytes) {
+    BALLAST_TRY_STATUS(storage::give_space_up(config.data_directory));
+  }
   BALLAST_TRY(auto log, storage::open_segment_log({.directory = directory->log_path(),
-                                                   .segment_bytes = config.segment_bytes}));
+                                                   .segment_bytes = config.segment_bytes,
+                                                   .may_take = [space](uint64_t bytes) {
+                                                     return space.may_take(bytes);
+                                                   }}));
   BALLAST_TRY(auto state,
               storage::StateMachine::open(
                   {.directory = directory->state_path(),

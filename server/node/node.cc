@@ -7,6 +7,7 @@
 #include "proto/base/planted.h"
 #include "proto/net/worker.h"
 #include "proto/storage.pb.h"
+#include "storage/log/record.h"
 
 namespace ballast::server {
 namespace {
@@ -53,6 +54,7 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       tick_timer_(strand),
       expire_timer_(strand),
       flush_timer_(strand),
+      space_timer_(strand),
       applied_signal_(strand),
       commit_signal_(strand),
       stored_signal_(strand),
@@ -61,6 +63,7 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       commit_(state_->applied().index),
       applied_(state_->applied().index),
       freshness_(applied_),
+      space_(std::move(options.space)),
       leader_since_(Clock::now()) {
   cache_.set_durable(log_->durable());
   if (!disk_.empty()) shown_[options.raft.id] = {disk_, options.address, joined_};
@@ -82,6 +85,10 @@ void Node::start(PeerSender& sender) {
   spawn(&Node::apply_loop);
   spawn(&Node::expire_loop);
   spawn(&Node::flush_loop);
+  if (space_.watches()) {
+    if (const auto space = space_.options().measure()) space_.note(*space);
+    spawn(&Node::space_loop);
+  }
   wake();
 }
 
@@ -90,6 +97,7 @@ asio::awaitable<void> Node::stop() {
   tick_timer_.cancel();
   expire_timer_.cancel();
   flush_timer_.cancel();
+  space_timer_.cancel();
   commit_signal_.notify();
   stored_signal_.notify();
   progress_signal_.notify();
@@ -126,12 +134,17 @@ void Node::tick() {
                                       "answer; another node has taken over, or will",
                                       waiting / std::chrono::seconds(1))});
   }
-  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled);
+  note_space();
+  // A term begins with an entry; what it needs is set aside, but it may be used up.
+  constexpr uint64_t kFirstRecord[] = {storage::record_bytes(0, 0)};
+  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled ||
+                     !space_.admit(log_->room(), kFirstRecord, Need::kTerm));
   core_.tick();
 }
 
 void Node::poll_log() {
   log_->poll();
+  stored_signal_.notify();  // there may be room for more
   wake();
 }
 
@@ -259,6 +272,7 @@ void Node::fail_stop(std::string_view what, const Error& error) {
 
 // Returns the index of the first entry.
 Result<Index> Node::propose(std::vector<Draft> drafts) {
+  BALLAST_TRY_STATUS(check_space(drafts));
   std::vector<Entry> entries;  // the core says where they stand
   std::vector<raft::Core::Proposal> proposals;
   for (Draft& draft : drafts) {
@@ -381,6 +395,7 @@ asio::awaitable<void> Node::expire_loop() {
     commit.add_operations()->mutable_expire()->set_rows_max(kExpireRows);
     std::vector<Draft> drafts(1);
     drafts[0].header = Bytes::copy_of(commit.SerializeAsString());
+    drafts[0].frees = true;
     // Whoever leads when the period is over tries again.
     static_cast<void>(
         co_await write(std::move(drafts), pb::ACK_SYNC, Clock::now() + kExpirePeriod));

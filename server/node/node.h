@@ -22,6 +22,7 @@
 #include "server/node/entry_cache.h"
 #include "server/node/freshness.h"
 #include "server/node/membership.h"
+#include "server/node/space_watch.h"
 #include "server/node/transport_interface.h"
 #include "server/raft/core.h"
 #include "storage/kv/state_machine.h"
@@ -36,6 +37,7 @@ struct NodeOptions {
   std::string disk;     // the disk_uuid, 16 bytes
   std::string address;  // where others reach this node; empty: as the configuration says
   size_t cache_bytes = 64ull << 20;
+  SpaceOptions space;
   // Called when this node can't go on: its log can't be read back, or an entry can't be applied.
   // What it still does afterwards must not matter. Null: the process stops.
   std::function<void(const Error&)> on_fatal;
@@ -49,6 +51,7 @@ class Node {
     EntryKind kind = EntryKind::kCommit;
     Bytes header;
     Bytes payload;
+    bool frees = false;  // nothing but deletes: a full disk still takes it
   };
   struct Written {
     pb::Token token;
@@ -79,6 +82,9 @@ class Node {
   asio::awaitable<std::vector<Entry>> entries_for(std::vector<EntryMeta> metas);
   // Waits while more received bytes than the node's budget are not durable yet.
   asio::awaitable<void> admit();
+  // Waits while the log has no place for the entries of an Append. False if `gone` says meanwhile
+  // that nobody needs them any more.
+  asio::awaitable<bool> room_for(std::span<const Entry> entries, std::function<bool()> gone);
 
   // A member has shown its disk and address; the primary sees to it that the configuration says so.
   void learn(NodeId member, ShownMember shown);
@@ -88,8 +94,9 @@ class Node {
 
   // ---- from the service ----
   // Proposes the drafts as consecutive entries and waits for the ack level. Errors: those of
-  // Core::propose; kUnavailable if another primary overwrote them (nothing happened);
-  // kUnknownOutcome at the deadline; kAckNotReached for sync_all if only a majority has them.
+  // Core::propose; kNoSpace if this node, or too many others, could not store them; kUnavailable if
+  // another primary overwrote them (nothing happened); kUnknownOutcome at the deadline;
+  // kAckNotReached for sync_all if only a majority has them.
   asio::awaitable<Result<Written>> write(std::vector<Draft> drafts, pb::AckLevel ack,
                                          Clock::time_point deadline);
   // Waits until the write of a token has reached the level. Errors as write().
@@ -114,6 +121,9 @@ class Node {
   asio::awaitable<Status> drain(Clock::time_point deadline);
   void undrain();
   bool drained() const { return drained_; }
+  // The disk has no space for clients' writes; what is known of it.
+  bool full() const { return full_; }
+  const storage::Space& space() const { return space_.space(); }
   // Returns the new leader when leadership has moved.
   asio::awaitable<Result<NodeId>> transfer_leadership(NodeId to, Clock::time_point deadline);
 
@@ -176,6 +186,11 @@ class Node {
   bool durable_everywhere(Index index) const;
   asio::awaitable<void> expire_loop();
   asio::awaitable<void> flush_loop();
+  asio::awaitable<void> space_loop();
+  void note_space();
+  Status check_space(std::span<const Draft> drafts) const;
+  std::unexpected<Error> no_majority_with_space() const;
+  bool has_room(std::span<const Entry> entries) const;
 
   std::function<void(const Error&)> on_fatal_;
   const std::string disk_;
@@ -199,6 +214,7 @@ class Node {
   Timer tick_timer_;
   Timer expire_timer_;
   Timer flush_timer_;
+  Timer space_timer_;
   net::Signal applied_signal_;    // applied_ moved, or the node stops
   net::Signal commit_signal_;     // commit_ moved, or the node stops
   net::Signal stored_signal_;     // bytes became durable
@@ -214,6 +230,11 @@ class Node {
   std::map<NodeId, ShownMember> shown_;
   bool pin_due_ = false;  // something that pin_members() depends on has changed
   bool drained_ = false;
+  SpaceWatch space_;
+  bool full_ = false;
+  bool no_space_for_rows_ = false;  // the state machine has said so
+  int starved_ = 0;                 // Appends that wait for room in the log
+  Clock::time_point full_handover_at_;
   Clock::time_point leader_since_;
   uint64_t ticks_ = 0;
   bool wake_posted_ = false;

@@ -95,6 +95,13 @@ asio::awaitable<void> Node::apply_loop() {
     const std::vector<storage::Committed> entries = co_await next_batch();
     if (entries.empty()) break;  // stopping
     const auto results = co_await net::on_worker(workers_, [&] { return state_->apply(entries); });
+    if (!results && results.error().code == Errc::kNoSpace) {
+      if (!std::exchange(no_space_for_rows_, true))
+        spdlog::warn("{}; it will be tried again", results.error().message);
+      co_await commit_signal_.wait_until(Clock::now() + kFlushCheckPeriod);
+      continue;
+    }
+    no_space_for_rows_ = false;
     // Nothing may be skipped: a node that can't apply an entry ends.
     if (!results) {
       fail_stop("applying entries", results.error());
@@ -118,6 +125,8 @@ asio::awaitable<void> Node::flush_loop() {
     co_await flush_timer_.async_wait(kToken);
     const bool late = Clock::now() - flushed_at >= kFlushPeriod;
     if (stopping_ || unflushed_bytes_ == 0 || (unflushed_bytes_ < kFlushBytes && !late)) continue;
+    // RocksDB would take nothing more after a flush that found no space. What waits is in the log.
+    if (space_.below_floor()) continue;
     const uint64_t bytes = std::exchange(unflushed_bytes_, 0);
     flushed_at = Clock::now();
     const Status flushed = co_await net::on_worker(workers_, [this] { return state_->flush(); });

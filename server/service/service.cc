@@ -1,7 +1,6 @@
 #include "server/service/service.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "proto/base/crc32c.h"
 #include "proto/base/digest.h"
@@ -11,6 +10,7 @@
 #include "proto/wire/frame.h"
 #include "server/transport/peer_transport.h"
 #include "server/version.h"
+#include "storage/io/space.h"
 
 namespace ballast::server {
 namespace {
@@ -48,6 +48,14 @@ Status check_header(size_t bytes) {
   if (bytes <= limits::kEntryHeaderBytesMax) return {};
   return fail(Errc::kInvalidArgument, "a commit of {} bytes; the limit is {}: split it", bytes,
               limits::kEntryHeaderBytesMax);
+}
+
+// Such a commit is small, and is how space comes back.
+bool only_deletes(const pb::Commit& commit) {
+  return std::ranges::all_of(commit.operations(), [](const pb::Operation& operation) {
+    return operation.has_delete_key() || operation.has_delete_prefix() ||
+           operation.has_delete_version();
+  });
 }
 
 // A peer's words about itself may enter the log.
@@ -218,7 +226,9 @@ asio::awaitable<Result<Answer>> Service::commit(const pb::Request& request, Byte
     co_return fail(Errc::kInvalidArgument, "a commit with a payload must say which block it is");
   }
   Node::Draft draft{.kind = EntryKind::kCommit,
-                    .header = Bytes::copy_of(entry.SerializeAsString())};
+                    .header = Bytes::copy_of(entry.SerializeAsString()),
+                    .payload = {},
+                    .frees = !commit.has_block() && only_deletes(commit)};
   drafts.push_back(std::move(draft));
   co_return co_await write(std::move(drafts), request.ack(), deadline);
 }
@@ -393,9 +403,11 @@ pb::StatusReply Service::status() const {
   status.set_applied_index(position.index.value());
   status.set_last_index(view.last.value());
   status.set_exposure_bytes(node_.exposure_bytes());
-  std::error_code ignored;
-  const auto space = std::filesystem::space(data_directory_, ignored);
-  if (!ignored) status.set_disk_bytes_free(space.available);
+  if (const auto space = storage::space_of(data_directory_)) {
+    status.set_disk_bytes_free(space->free);
+    status.set_disk_bytes_total(space->total);
+  }
+  status.set_full(node_.full());
   status.set_log_bytes(node_.log().disk_bytes());
   status.set_last_append_us(node_.log().last_append_us());
   status.set_read_probes(node_.read_probes());

@@ -35,10 +35,11 @@ kvctl::LocalCluster create(const std::filesystem::path& dir, unsigned nodes) {
 
 }  // namespace
 
-RunningCluster::RunningCluster(unsigned nodes) {
+RunningCluster::RunningCluster(unsigned nodes, const Prepare& prepare) {
   std::string pattern = ::testing::TempDir() + "ballast-cluster-XXXXXX";
   dir_ = ::mkdtemp(pattern.data());
   cluster_ = create(dir_ / "cluster", nodes);
+  if (prepare) prepare(*cluster_);
   start_all();
   settle();
 }

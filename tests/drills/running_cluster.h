@@ -15,7 +15,9 @@ namespace ballast::testing {
 
 class RunningCluster {
  public:
-  explicit RunningCluster(unsigned nodes = 3);
+  // `prepare` may change the folders before the nodes are started.
+  using Prepare = std::function<void(const kvctl::LocalCluster&)>;
+  explicit RunningCluster(unsigned nodes = 3, const Prepare& prepare = nullptr);
   ~RunningCluster();
 
   kvctl::LocalCluster& processes() { return *cluster_; }

@@ -31,6 +31,7 @@ class FakePeers : public PeerSender {
   explicit FakePeers(asio::any_io_executor executor) : executor_(std::move(executor)) {}
 
   bool acknowledge = true;
+  bool full = false;  // their disks
   Node* node = nullptr;
 
   void send(raft::Message message) override {
@@ -39,7 +40,7 @@ class FakePeers : public PeerSender {
     if (const auto* append = std::get_if<raft::Append>(&message.body); append && acknowledge)
       answer(message, raft::AppendReply{.index = append->previous_index + append->entries.size()});
     if (const auto* beat = std::get_if<raft::Heartbeat>(&message.body); beat && acknowledge)
-      answer(message, raft::HeartbeatReply{.round = beat->round});
+      answer(message, raft::HeartbeatReply{.round = beat->round, .full = full});
   }
 
  private:
@@ -57,14 +58,17 @@ class OneNode {
   using Body = std::function<asio::awaitable<void>()>;
 
   // Member 1 of so many.
-  explicit OneNode(unsigned members = 1, ListenerOptions options = {}) : peers(io.get_executor()) {
+  explicit OneNode(unsigned members = 1, ListenerOptions options = {}, SpaceOptions space = {})
+      : peers(io.get_executor()) {
     cluster.id = Uuid::random();
     cluster.self = NodeId(1);
     for (unsigned id = 1; id <= members; ++id)
       cluster.members.push_back({NodeId(id), fmt::format("n{}", id), {"127.0.0.1", 1}});
     directory = must(storage::DataDirectory::open(directory_.path(), cluster.id, cluster.self));
-    auto log = must(
-        storage::open_segment_log({.directory = directory->log_path(), .segment_bytes = 16 << 20}));
+    storage::LogOptions log_options{.directory = directory->log_path(), .segment_bytes = 16 << 20};
+    if (space.measure)
+      log_options.may_take = [space](uint64_t bytes) { return space.may_take(bytes); };
+    auto log = must(storage::open_segment_log(std::move(log_options)));
     auto state = must(storage::StateMachine::open({.directory = directory->state_path(),
                                                    .write_buffer_bytes = 8 << 20,
                                                    .block_cache_bytes = 8 << 20},
@@ -79,9 +83,10 @@ class OneNode {
       founding.mutable_members()->rbegin()->set_voter(true);
     }
     const auto executor = io.get_executor();
-    node = std::make_unique<Node>(executor, workers.get_executor(),
-                                  NodeOptions{.raft = raft, .founding = founding}, std::move(log),
-                                  std::move(state));
+    node = std::make_unique<Node>(
+        executor, workers.get_executor(),
+        NodeOptions{.raft = raft, .founding = founding, .space = std::move(space)}, std::move(log),
+        std::move(state));
     log_events = std::make_unique<LogEvents>(executor, *node);
     peers.node = node.get();
     transport = std::make_unique<PeerTransport>(executor, cluster, *node);

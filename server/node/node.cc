@@ -7,7 +7,6 @@
 #include "proto/base/planted.h"
 #include "proto/net/worker.h"
 #include "proto/storage.pb.h"
-#include "storage/log/record.h"
 
 namespace ballast::server {
 namespace {
@@ -135,10 +134,7 @@ void Node::tick() {
                                       waiting / std::chrono::seconds(1))});
   }
   note_space();
-  // A term begins with an entry; what it needs is set aside, but it may be used up.
-  constexpr uint64_t kFirstRecord[] = {storage::record_bytes(0, 0)};
-  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled ||
-                     !space_.admit(log_->room(), kFirstRecord, Need::kTerm));
+  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled || space_.stuck(log_->room()));
   core_.tick();
 }
 
@@ -305,6 +301,7 @@ asio::awaitable<Result<Node::Written>> Node::write(std::vector<Draft> drafts, pb
   uint64_t bytes = 0;
   for (const Draft& draft : drafts) bytes += draft.header.size() + draft.payload.size();
   const size_t count = drafts.size();
+  co_await segment_for(drafts, deadline);
   BALLAST_CO_TRY(const Index first, propose(std::move(drafts)));
   const Term term = core_.term();
 

@@ -189,6 +189,7 @@ class Node {
   asio::awaitable<void> space_loop();
   void note_space();
   Status check_space(std::span<const Draft> drafts) const;
+  asio::awaitable<void> segment_for(std::span<const Draft> drafts, Clock::time_point deadline);
   std::unexpected<Error> no_majority_with_space() const;
   bool has_room(std::span<const Entry> entries) const;
 

@@ -126,7 +126,12 @@ asio::awaitable<void> Node::flush_loop() {
     const bool late = Clock::now() - flushed_at >= kFlushPeriod;
     if (stopping_ || unflushed_bytes_ == 0 || (unflushed_bytes_ < kFlushBytes && !late)) continue;
     // RocksDB would take nothing more after a flush that found no space. What waits is in the log.
-    if (space_.below_floor()) continue;
+    // The last look at the disk may be a second old.
+    if (space_.watches()) {
+      if (const auto space = co_await net::on_worker(workers_, space_.options().measure))
+        space_.note(*space);
+      if (!space_.may_flush()) continue;
+    }
     const uint64_t bytes = std::exchange(unflushed_bytes_, 0);
     flushed_at = Clock::now();
     const Status flushed = co_await net::on_worker(workers_, [this] { return state_->flush(); });

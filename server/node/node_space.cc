@@ -76,6 +76,17 @@ Status Node::check_space(std::span<const Draft> drafts) const {
   return space_.admit(room, records, grows ? Need::kGrow : Need::kFree);
 }
 
+// If the drafts must go into a segment that is only being made, waits until it is known to come: a
+// matter of moments.
+asio::awaitable<void> Node::segment_for(std::span<const Draft> drafts, Clock::time_point deadline) {
+  const auto crowded = [&] {
+    const Status fits = check_space(drafts);
+    return !fits && fits.error().code == Errc::kOverloaded;
+  };
+  while (!stopping_ && crowded() && Clock::now() < deadline)
+    co_await stored_signal_.wait_until(std::min(deadline, Clock::now() + kRoomCheckPeriod));
+}
+
 std::unexpected<Error> Node::no_majority_with_space() const {
   const raft::View view = core_.view();
   std::vector<std::string> names;

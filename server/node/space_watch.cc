@@ -51,6 +51,11 @@ bool SpaceWatch::full(const storage::LogRoom& room) const {
   return below_floor_ || (lacks && room.left < kept(Need::kGrow) + storage::kRecordBytesMax);
 }
 
+bool SpaceWatch::stuck(const storage::LogRoom& room) const {
+  constexpr uint64_t kFirst[] = {storage::record_bytes(0, 0)};
+  return watches() && room.next == storage::Outlook::kLacking && !room.holds(kFirst, 0);
+}
+
 Status SpaceWatch::admit(const storage::LogRoom& room, std::span<const uint64_t> records,
                          Need need) const {
   if (!watches()) return {};

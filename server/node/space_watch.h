@@ -52,8 +52,11 @@ class SpaceWatch {
 
   // True if clients' writes are refused: the largest would not fit. `room` is the log's.
   bool full(const storage::LogRoom& room) const;
-  // True if a flush of the rows could meet a full disk.
-  bool below_floor() const { return below_floor_; }
+  // False if a flush of the rows could meet a full disk. It goes on for as long as it can: the log
+  // can give back only what was flushed.
+  bool may_flush() const { return !watches() || space_.free >= options_.floor_bytes() / 4; }
+  // True if not even the entry fits with which a term begins.
+  bool stuck(const storage::LogRoom& room) const;
   // Whether records of these sizes may be appended. Errors: kNoSpace; kOverloaded if the next
   // segment, which there is space for, is only being made.
   Status admit(const storage::LogRoom& room, std::span<const uint64_t> records, Need need) const;

@@ -1,22 +1,17 @@
 // What the cluster promises when disks are full: each node has a small file system of its own.
 
-#include <fcntl.h>
-#include <sys/mount.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <map>
 #include <set>
 
-#include "storage/io/space.h"
 #include "tests/drills/running_cluster.h"
+#include "tests/unit/storage/small_disk.h"
 
 namespace ballast::testing {
 namespace {
 
 using client::Client;
 using client::ReadLevel;
+using storage::SmallDisk;
 using namespace std::chrono_literals;
 
 constexpr uint64_t kMiB = 1 << 20;
@@ -25,52 +20,13 @@ constexpr uint64_t kDiskBytes = 640 * kMiB;
 constexpr uint64_t kNoSegment = 100 * kMiB;
 constexpr size_t kValues = 262'144;  // 1 MiB of f32
 
-// A tmpfs, and a file that fills it.
-class SmallDisk {
- public:
-  explicit SmallDisk(std::filesystem::path path) : path_(std::move(path)) {
-    std::filesystem::create_directories(path_);
-    const std::string size = "size=" + std::to_string(kDiskBytes);
-    if (::mount("tmpfs", path_.c_str(), "tmpfs", 0, size.c_str()) != 0) problem_ = errno;
-  }
-  SmallDisk(const SmallDisk&) = delete;
-  SmallDisk& operator=(const SmallDisk&) = delete;
-  ~SmallDisk() {
-    if (problem_ == 0) ::umount2(path_.c_str(), MNT_DETACH);
-  }
-
-  int problem() const { return problem_; }
-  void fill(uint64_t leave) {
-    const auto space = storage::space_of(path_.string());
-    ASSERT_TRUE(space);
-    ASSERT_GE(space->free, leave);
-    const int file = ::open(filler().c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    ASSERT_GE(file, 0);
-    const int failed = ::posix_fallocate(file, 0, static_cast<off_t>(space->free - leave));
-    ::close(file);
-    ASSERT_EQ(failed, 0) << std::strerror(failed);
-  }
-  void give_back() { ASSERT_EQ(::unlink(filler().c_str()), 0); }
-
- private:
-  std::string filler() const { return path_ / "filler"; }
-
-  std::filesystem::path path_;
-  int problem_ = 0;
-};
-
 class FullDisk : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "ballast-mount-XXXXXX";
-    const std::filesystem::path probe = ::mkdtemp(pattern.data());
-    const int problem = SmallDisk(probe).problem();
-    std::filesystem::remove(probe);
-    if (problem != 0)
-      GTEST_SKIP() << "a file system can't be mounted here: " << std::strerror(problem);
+    if (const std::string problem = SmallDisk::problem(); !problem.empty()) GTEST_SKIP() << problem;
     cluster_.emplace(3, [&](const kvctl::LocalCluster& processes) {
       for (const kvctl::LocalNode& node : processes.nodes())
-        disks_.try_emplace(node.id, processes.config_path(node).parent_path() / "data");
+        disks_.try_emplace(node.id, processes.config_path(node).parent_path() / "data", kDiskBytes);
     });
   }
   void TearDown() override {

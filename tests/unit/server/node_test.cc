@@ -234,5 +234,22 @@ TEST(FullDisk, an_append_waits_until_it_can_be_stored_or_nobody_wants_it) {
   });
 }
 
+TEST(FullDisk, what_finds_no_space_for_its_rows_is_applied_when_there_is_some) {
+  OneNode one(1);
+  one.run([&]() -> asio::awaitable<void> {
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    one.rows_full = true;
+    const Index before = one.node->state().applied().index;
+    const auto late = co_await one.node->write(draft(), pb::ACK_SYNC,
+                                               Clock::now() + std::chrono::milliseconds(300));
+    EXPECT_TRUE(!late && late.error().code == Errc::kUnknownOutcome);
+    EXPECT_EQ(one.node->core().commit(), before + 1);
+    EXPECT_EQ(one.node->state().applied().index, before);
+    one.rows_full = false;
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    EXPECT_EQ(one.node->state().applied().index, before + 2);
+  });
+}
+
 }  // namespace
 }  // namespace ballast::server

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "server/service/service.h"
 #include "server/transport/peer_transport.h"
 #include "storage/identity.h"
+#include "storage/kv/database.h"
 #include "storage/log/segment_log.h"
 #include "tests/unit/storage/temporary_directory.h"
 
@@ -53,6 +55,34 @@ class FakePeers : public PeerSender {
   asio::any_io_executor executor_;
 };
 
+// Rows that find no space while they are told so.
+class RefusingRows final : public storage::RowStore {
+ public:
+  RefusingRows(std::unique_ptr<RowStore> rows, const std::atomic<bool>& full)
+      : rows_(std::move(rows)), full_(full) {}
+  Result<std::optional<std::string>> get(const std::string& key) const override {
+    return rows_->get(key);
+  }
+  std::unique_ptr<storage::RowCursor> scan(const std::string& lower,
+                                           const std::string& upper) const override {
+    return rows_->scan(lower, upper);
+  }
+  Result<std::optional<std::string>> last_key(const std::string& lower,
+                                              const std::string& upper) const override {
+    return rows_->last_key(lower, upper);
+  }
+  std::unique_ptr<storage::RowView> snapshot() const override { return rows_->snapshot(); }
+  Status write(std::span<const storage::RowChange> changes) override {
+    if (full_) return fail(Errc::kNoSpace, "cannot write a batch");
+    return rows_->write(changes);
+  }
+  Status flush() override { return rows_->flush(); }
+
+ private:
+  std::unique_ptr<RowStore> rows_;
+  const std::atomic<bool>& full_;
+};
+
 class OneNode {
  public:
   using Body = std::function<asio::awaitable<void>()>;
@@ -69,10 +99,11 @@ class OneNode {
     if (space.measure)
       log_options.may_take = [space](uint64_t bytes) { return space.may_take(bytes); };
     auto log = must(storage::open_segment_log(std::move(log_options)));
-    auto state = must(storage::StateMachine::open({.directory = directory->state_path(),
-                                                   .write_buffer_bytes = 8 << 20,
-                                                   .block_cache_bytes = 8 << 20},
-                                                  log->payloads()));
+    auto rows = must(storage::open_database({.directory = directory->state_path(),
+                                             .write_buffer_bytes = 8 << 20,
+                                             .block_cache_bytes = 8 << 20}));
+    auto state = must(storage::StateMachine::over(
+        std::make_unique<RefusingRows>(std::move(rows), rows_full), log->payloads()));
     raft::Options raft{.id = cluster.self, .seed = 1};
     raft.heartbeat_ticks = 1;
     raft.election_ticks_min = 5;
@@ -175,6 +206,7 @@ class OneNode {
   storage::TemporaryDirectory directory_;
 
  public:
+  std::atomic<bool> rows_full = false;
   asio::io_context io{1};
   asio::thread_pool workers{2};
   ClusterConfig cluster;

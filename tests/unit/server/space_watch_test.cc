@@ -63,6 +63,19 @@ TEST(SpaceWatch, a_segment_that_is_being_made_is_not_a_full_disk) {
   EXPECT_EQ(outcome(some, assured, kMiB, Need::kGrow), Errc{});
 }
 
+TEST(SpaceWatch, without_place_for_a_term_nobody_should_stand_for_one) {
+  const SpaceWatch some = watch(100 * kMiB);
+  EXPECT_FALSE(some.stuck({.left = 4096, .next = Outlook::kLacking}));
+  EXPECT_TRUE(some.stuck({.left = 4095, .next = Outlook::kLacking}));
+  EXPECT_FALSE(some.stuck({.left = 0, .next = Outlook::kComing})) << "it is a matter of moments";
+}
+
+TEST(SpaceWatch, rows_are_flushed_while_there_is_some_space) {
+  EXPECT_TRUE(watch(16 * kMiB).may_flush());
+  EXPECT_FALSE(watch(16 * kMiB - 1).may_flush());
+  EXPECT_TRUE(SpaceWatch({}).may_flush());
+}
+
 TEST(SpaceWatch, below_the_floor_only_what_frees_is_taken) {
   SpaceWatch low = watch(64 * kMiB - 1);
   const LogRoom room{.left = 0, .ahead = 64 * kMiB, .next = Outlook::kAssured};

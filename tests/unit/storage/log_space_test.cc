@@ -9,6 +9,7 @@
 #include "storage/io/space.h"
 #include "storage/log/record.h"
 #include "tests/unit/storage/log_testing.h"
+#include "tests/unit/storage/small_disk.h"
 
 namespace ballast::storage {
 namespace {
@@ -150,6 +151,35 @@ TEST_F(LogRule, an_append_that_does_not_fit_waits_for_space_and_not_in_vain) {
   poll_until(*log, [&] { return log->room().next == Outlook::kAssured; });
   expect_room(*log, kWhole - record_bytes(40, kQuarter), kWhole, Outlook::kAssured);
   EXPECT_EQ(read_all(*log).size(), 4u);
+}
+
+// ---- on a disk that is full ----
+
+TEST(LogOnAFullDisk, goes_on_in_what_it_has_and_then_in_what_comes_back) {
+  if (const std::string problem = SmallDisk::problem(); !problem.empty()) GTEST_SKIP() << problem;
+  const TemporaryDirectory directory;
+  SmallDisk disk(directory.path(), 4 * kSmallSegment);
+  auto log = open_log(small_log(directory.path()));
+  append_and_wait(*log, {make_entry(1, 1, kQuarter)});
+  poll_until(*log, [&] { return path_exists(directory / segment_name(2)); });
+  disk.fill(kSmallSegment / 2);
+  for (uint64_t index = 2; index <= 6; ++index)
+    append_and_wait(*log, {make_entry(index, 1, kQuarter)});
+  poll_until(*log, [&] { return log->room().next == Outlook::kLacking; });
+  EXPECT_FALSE(path_exists(directory / (segment_name(3) + ".tmp"))) << "others need what it took";
+  append_and_wait(*log, {make_entry(7, 1, 0)}, HardState{Term(2), NodeId(1)});
+  disk.fill(0);
+  append_and_wait(*log, {make_entry(8, 1, 0)}, HardState{Term(3), NodeId(1)});
+  log.reset();
+  log = open_log(small_log(directory.path()));
+  ASSERT_TRUE(log) << "a start needs no space";
+  EXPECT_EQ(read_all(*log).size(), 8u);
+  EXPECT_EQ(log->hard_state(), (HardState{Term(3), NodeId(1)}));
+  disk.give_back();
+  poll_until(*log, [&] { return log->room().next == Outlook::kAssured; });
+  append_and_wait(*log, {make_entry(9, 1, kQuarter)});
+  EXPECT_EQ(read_all(*log).size(), 9u);
+  log.reset();
 }
 
 TEST(HeldBack, is_made_once_and_given_up) {

@@ -191,6 +191,11 @@ class Database final : public Viewing<RowStore> {
     options.wait = true;
     if (const auto status = database_->Flush(options); !status.ok())
       return failure("flush the database", status);
+    // On a full disk RocksDB may call a flush done whose rows are still in memory.
+    uint64_t waiting = 0;
+    if (!database_->GetIntProperty(rocksdb::DB::Properties::kNumImmutableMemTable, &waiting) ||
+        waiting > 0)
+      return fail(Errc::kNoSpace, "cannot flush the database: its rows are still in memory");
     return {};
   }
 

@@ -119,8 +119,13 @@ Result<Identity> read_identity(const std::string& directory) {
   const std::string path = directory + "/" + kName;
   BALLAST_TRY(const std::string text, read_file(path));
   auto identity = parse(text);
-  if (!identity) return fail_within(std::move(identity).error(), "identity '{}'", path);
-  return identity;
+  if (identity) return identity;
+  if (identity.error().code != Errc::kCorrupt)
+    return fail_within(std::move(identity).error(), "identity '{}'", path);
+  return fail(Errc::kCorrupt,
+              "identity '{}': {}; restore the file, or remove the directory and let the node join "
+              "as a new one",
+              path, identity.error().message);
 }
 
 Result<Identity> read_own_identity(const std::string& directory, Uuid cluster, NodeId id) {

@@ -8,13 +8,19 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdarg>
 #include <cstdio>
 #include <utility>
 
+#include "storage/io/files.h"
+
 namespace ballast::storage {
 namespace {
+
+constexpr std::string_view kAdvice =
+    "its rows are damaged: let the node join again as a new one, its data comes from the others";
 
 // RocksDB's default LOG file is written by code that aborts on a full disk in builds with
 // assertions, as Debian's is. With a logger of our own it is never made.
@@ -67,9 +73,26 @@ rocksdb::Options database_options(const StateOptions& options) {
   return o;
 }
 
+// RocksDB says of damage in which file it is, and mostly where.
+std::unexpected<Error> damage(std::string_view what, const rocksdb::Status& status) {
+  return fail(Errc::kCorrupt, "cannot {}: {}; {}", what, status.ToString(), kAdvice);
+}
 std::unexpected<Error> failure(std::string_view what, const rocksdb::Status& status) {
-  const Errc code = status.IsCorruption() ? Errc::kCorrupt : Errc::kIo;
-  return fail(code, "cannot {}: {}", what, status.ToString());
+  if (status.IsCorruption()) return damage(what, status);
+  return fail(Errc::kIo, "cannot {}: {}", what, status.ToString());
+}
+
+std::string current_path(const std::string& directory) { return directory + "/CURRENT"; }
+
+// Without the file that names all others RocksDB would begin anew, as if nothing had been applied.
+Status check_not_headless(const std::string& directory) {
+  if (path_exists(current_path(directory)) || !path_exists(directory)) return {};
+  BALLAST_TRY(const auto names, list_directory(directory));
+  const auto table =
+      std::ranges::find_if(names, [](const std::string& name) { return name.ends_with(".sst"); });
+  if (table == names.end()) return {};
+  return fail(Errc::kCorrupt, "cannot open the database '{}': it holds '{}' but no 'CURRENT'; {}",
+              directory, *table, kAdvice);
 }
 
 class DatabaseCursor final : public RowCursor {
@@ -216,11 +239,16 @@ Result<std::unique_ptr<RowView>> open_database_to_read(const std::string& direct
 }
 
 Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options) {
+  BALLAST_TRY_STATUS(check_not_headless(options.directory));
   rocksdb::DB* database = nullptr;
   const rocksdb::Status status =
       rocksdb::DB::Open(database_options(options), options.directory, &database);
-  if (!status.ok())
-    return failure(fmt::format("open the database '{}'", options.directory), status);
+  if (!status.ok()) {
+    const std::string what = fmt::format("open the database '{}'", options.directory);
+    // A database that is there names only files that are there.
+    const bool incomplete = status.IsPathNotFound() && path_exists(current_path(options.directory));
+    return incomplete ? damage(what, status) : failure(what, status);
+  }
   return std::make_unique<Database>(std::unique_ptr<rocksdb::DB>(database));
 }
 

@@ -50,9 +50,10 @@ class LogStore {
   virtual void append(std::optional<HardState> hard_state, std::vector<Entry> entries,
                       Completion done) = 0;
 
-  // Writes down how far the log is durable, if that is not on the disk yet and nothing else is
-  // being written: to be called now and then. Records tell it of those before them, so only the
-  // last ones need it: without, a rotten last record would look like one that a crash cut off.
+  // Writes down how far the log is durable, if that is not on the disk yet: to be called now and
+  // then. At once if nothing else is being written, else with the next batch, but at most once a
+  // second. Records tell it of those before them, so only the last ones need it: without, rot of
+  // all from some record on would look like what a crash cut off.
   // An append that arrives meanwhile waits for one small write at most.
   virtual void note_durable() = 0;
 

@@ -101,14 +101,19 @@ class Recovery {
                 segment.file.path(), offset, why);
   }
 
+  std::unexpected<Error> missing(uint64_t sequence) const {
+    return fail(Errc::kCorrupt,
+                "log segment '{}/{}' is missing: restore it, or let the node join again as a new "
+                "one, its data comes from the others",
+                directory_, segment_name(sequence));
+  }
+
   Status open_files() {
     BALLAST_TRY(const auto names, list_directory(directory_));
     for (const std::string& name : names) {
       const auto sequence = parse_segment_name(name);
       if (!sequence) continue;
-      if (*sequence != files_.size() + 1)
-        return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_,
-                    segment_name(files_.size() + 1));
+      if (*sequence != files_.size() + 1) return missing(files_.size() + 1);
       BALLAST_TRY(const SegmentPtr file, open_segment(directory_, *sequence));
       if (file->bytes < kSegmentHeaderBytes || file->bytes % kDirectAlignment != 0)
         return corrupt(*file, file->bytes, "the file is cut off");
@@ -116,8 +121,7 @@ class Recovery {
       BALLAST_TRY_STATUS(sync_file(file->file));
       files_.push_back(file);
     }
-    if (files_.empty())
-      return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_, segment_name(1));
+    if (files_.empty()) return missing(1);
     return {};
   }
 

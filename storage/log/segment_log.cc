@@ -27,6 +27,9 @@ namespace {
 // Bounds of one batch. The number of records bounds the pieces of its write, two for each.
 constexpr uint64_t kBatchBytesMax = 8 * limits::kMiB;
 constexpr size_t kBatchRecordsMax = 500;
+// How often, while batch follows batch, one of them writes down how far the log is durable: it is
+// one small write more.
+constexpr uint64_t kNoteUnderLoadUs = 1'000'000;
 constexpr uint64_t kSegmentBytesMin = 16 * limits::kMiB;
 constexpr uint64_t kSegmentBytesMax = 4096 * limits::kMiB;
 static_assert(kRecordBytesMax <= kBatchBytesMax);
@@ -101,8 +104,12 @@ class SegmentLog final : public LogStore {
   }
 
   void note_durable() override {
-    if (batch_.since_us != 0 || !appends_.empty() || closing_) return;
-    if (hard_state_.durable_serial == durable_serial_) return;
+    if (closing_ || hard_state_.durable_serial == durable_serial_) return;
+    if (batch_.since_us != 0 || !appends_.empty()) {
+      // Under load that never ends: then the next batch does it.
+      note_due_ = now_us() - noted_us_ >= kNoteUnderLoadUs;
+      return;
+    }
     batch_ = {};
     batch_.hard_state = hard_state_.state;
     batch_.since_us = now_us();
@@ -209,8 +216,12 @@ class SegmentLog final : public LogStore {
     batch_.since_us = appends_.front().since_us;
     batch_.started_us = now_us();
     gather();
+    const bool note = std::exchange(note_due_, false);
     if (batch_.hard_state) {
       write_hard_state(*batch_.hard_state, [this] { write_entries(); });
+    } else if (note) {
+      encode_slot(hard_state_.state);
+      write_slot(0, [this] { write_entries(); });  // one is enough: see note_durable()
     } else {
       write_entries();
     }
@@ -271,6 +282,7 @@ class SegmentLog final : public LogStore {
     hard_state_.state = state;
     hard_state_.durable_serial = durable_serial_;
     ++hard_state_.sequence;
+    noted_us_ = now_us();
     encode_hard_state(hard_state_, slot_.span());
   }
 
@@ -393,11 +405,13 @@ class SegmentLog final : public LogStore {
   std::vector<SegmentPtr> segments_;  // in use
   const std::shared_ptr<SegmentSet> payloads_ = std::make_shared<SegmentSet>();
   SegmentPtr prepared_;
-  uint64_t durable_;         // entries [1, durable_] are
-  ChainEnd chain_;           // after the last record that was handed to the queue
-  uint64_t write_offset_;    // in the last segment
-  uint64_t next_serial_;     // of the next entry that is appended
-  uint64_t durable_serial_;  // records before it are durable
+  uint64_t durable_;              // entries [1, durable_] are
+  ChainEnd chain_;                // after the last record that was handed to the queue
+  uint64_t write_offset_;         // in the last segment
+  uint64_t next_serial_;          // of the next entry that is appended
+  uint64_t durable_serial_;       // records before it are durable
+  uint64_t noted_us_ = now_us();  // when the hard state was written last
+  bool note_due_ = false;
   uint64_t last_append_us_ = 0;
   bool closing_ = false;
   bool polling_ = false;
@@ -427,10 +441,11 @@ Status make_log(const LogOptions& options, const SegmentMaker& make_segment) {
 // An empty directory, or one in which make_log() was interrupted, becomes a log.
 Status make_if_new(const LogOptions& options, const SegmentMaker& make_segment) {
   BALLAST_TRY(const auto names, list_directory(options.directory));
+  for (const std::string& name : names)
+    if (name.ends_with(".tmp")) BALLAST_TRY_STATUS(remove_file(options.directory + "/" + name));
+  if (std::ranges::find(names, kHardStateName) != names.end()) return {};
   bool used = false;
   for (const std::string& name : names) {
-    if (name.ends_with(".tmp")) BALLAST_TRY_STATUS(remove_file(options.directory + "/" + name));
-    if (name == kHardStateName) return {};
     const auto sequence = parse_segment_name(name);
     if (!sequence) continue;
     BALLAST_TRY(const UniqueFd file, open_file(options.directory + "/" + name, O_RDONLY));

@@ -312,6 +312,8 @@ struct NodeStatus {
   uint64_t last_index = 0;
   uint64_t exposure_bytes = 0;
   uint64_t disk_bytes_free = 0;
+  uint64_t disk_bytes_total = 0;
+  bool full = false;  // its disk has no space for more writes
   uint64_t log_bytes = 0;
   uint64_t uptime_ms = 0;
   uint64_t leader_since_ms = 0;

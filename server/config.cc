@@ -133,14 +133,19 @@ Status read_node(const toml::table& table, Config& config) {
 Status read_sizes(const toml::table& log, const toml::table& state, Config& config) {
   Section log_section(log, "[log]");
   BALLAST_TRY(const uint64_t segment, log_section.number("segment_mib", 16, 4096, 256));
+  BALLAST_TRY(const uint64_t keep, log_section.number("keep_mib", 1, 1 << 20, 4 * segment));
   BALLAST_TRY(const uint64_t cache, log_section.number("cache_mib", 1, 4096, 64));
   BALLAST_TRY_STATUS(log_section.finish());
   Section state_section(state, "[state]");
   BALLAST_TRY(const uint64_t buffer, state_section.number("write_buffer_mib", 4, 1024, 64));
   BALLAST_TRY(const uint64_t blocks, state_section.number("block_cache_mib", 4, 4096, 64));
+  const uint64_t hour = std::chrono::seconds(limits::kUploadLease).count();
+  BALLAST_TRY(const uint64_t lease, state_section.number("upload_lease_s", 1, 24 * hour, hour));
   BALLAST_TRY_STATUS(state_section.finish());
   config.segment_bytes = segment * limits::kMiB;
+  config.log_keep_bytes = keep * limits::kMiB;
   config.entry_cache_bytes = cache * limits::kMiB;
+  config.upload_lease = std::chrono::seconds(lease);
   config.write_buffer_bytes = buffer * limits::kMiB;
   config.block_cache_bytes = blocks * limits::kMiB;
   return {};

@@ -1,8 +1,10 @@
 // ballastd's configuration: a TOML file (docs/configuration.md), and flags over it.
 #pragma once
 
+#include <chrono>
 #include <string>
 
+#include "proto/base/limits.h"
 #include "proto/base/result.h"
 #include "server/cluster.h"
 
@@ -13,9 +15,11 @@ struct Config {
   net::Endpoint listen;
   std::string data_directory;
   uint64_t segment_bytes = 256ull << 20;
+  uint64_t log_keep_bytes = 1024ull << 20;
   uint64_t write_buffer_bytes = 64ull << 20;
   uint64_t block_cache_bytes = 64ull << 20;
   uint64_t entry_cache_bytes = 64ull << 20;
+  std::chrono::seconds upload_lease = limits::kUploadLease;
   int worker_threads = 2;
 };
 

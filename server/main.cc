@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <random>
 
 #include "proto/base/check.h"
@@ -17,11 +18,13 @@
 #include "server/node/node.h"
 #include "server/service/listener.h"
 #include "server/service/service.h"
+#include "server/snapshot/snapshot_fetch.h"
 #include "server/transport/peer_transport.h"
 #include "server/version.h"
 #include "storage/identity.h"
-#include "storage/kv/state_machine.h"
-#include "storage/log/segment_log.h"
+#include "storage/io/space.h"
+#include "storage/snapshot/incoming.h"
+#include "storage/store.h"
 
 namespace ballast::server {
 namespace {
@@ -61,9 +64,14 @@ void set_up_logging(const std::string& level) {
 
 // What a node is made of, in the order in which it is built.
 struct Daemon {
-  explicit Daemon(Config loaded) : config(std::move(loaded)), workers(config.worker_threads) {}
+  explicit Daemon(Config loaded)
+      : config(std::move(loaded)), workers(config.worker_threads), signals(io, SIGTERM, SIGINT) {}
 
   Status open();
+  // Nothing of the store may be open any more; to be called when the loop has ended.
+  void close();
+  NodeOptions node_options();
+  storage::StateOptions state_options(std::string path) const;
   asio::awaitable<void> run();
   asio::awaitable<void> hand_over();
   asio::awaitable<void> shut_down();
@@ -71,19 +79,44 @@ struct Daemon {
   Config config;
   asio::io_context io{1};
   asio::thread_pool workers;
+  asio::signal_set signals;
+  bool snapshot_is_whole = false;  // the node ends in order to begin again with it
   std::optional<storage::DataDirectory> directory;
   std::unique_ptr<Node> node;
   std::unique_ptr<LogEvents> log_events;
   std::unique_ptr<PeerTransport> transport;
   std::unique_ptr<Service> service;
   std::unique_ptr<Listener> listener;
+  std::unique_ptr<SnapshotFetch> snapshot_fetch;
 };
 
-NodeOptions node_options(const Config& config, const storage::Identity& identity) {
+// Measures, and holds something back for the next start while there is plenty.
+SpaceOptions space_options(const Config& config) {
+  SpaceOptions options{.name = config.cluster.find(config.cluster.self)->name,
+                       .directory = config.data_directory,
+                       .segment_bytes = config.segment_bytes,
+                       .write_buffer_bytes = config.write_buffer_bytes,
+                       .measure = {}};
+  options.measure = [directory = config.data_directory,
+                     plenty = options.beside_segment_bytes()]() -> Result<storage::Space> {
+    BALLAST_TRY(const storage::Space space, storage::space_of(directory));
+    if (space.free >= plenty + storage::kHeldBackBytes) {
+      BALLAST_TRY_STATUS(storage::hold_space_back(directory));
+    }
+    return space;
+  };
+  return options;
+}
+
+NodeOptions Daemon::node_options() {
+  const storage::Identity& identity = directory->identity();
   NodeOptions options{.raft = {.id = config.cluster.self, .seed = std::random_device{}()},
                       .disk = identity.disk.raw(),
                       .address = config.cluster.find(config.cluster.self)->address.to_string(),
-                      .cache_bytes = config.entry_cache_bytes};
+                      .cache_bytes = config.entry_cache_bytes,
+                      .log_keep_bytes = config.log_keep_bytes,
+                      .on_snapshot_needed = [this](Index index) { snapshot_fetch->need(index); },
+                      .space = space_options(config)};
   for (const storage::Founder& founder : identity.founders) {
     pb::ConfigurationMember& member = *options.founding.add_members();
     member.set_id(founder.id.value());
@@ -102,35 +135,60 @@ Status bootstrap(const Config& config) {
                                            config.cluster.self, std::move(founders));
 }
 
+storage::StateOptions Daemon::state_options(std::string path) const {
+  return {.directory = std::move(path),
+          .write_buffer_bytes = config.write_buffer_bytes,
+          .block_cache_bytes = config.block_cache_bytes,
+          .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); }};
+}
+
+// A snapshot that became whole just before the process ended is installed now. What one has taken
+// the place of is removed, and so is one that nobody needs any more.
+Status settle_incoming(const storage::DataDirectory& directory) {
+  if (!std::filesystem::exists(directory.incoming_path())) return {};
+  const storage::RowsAt incoming = storage::look_at_rows(directory.incoming_path());
+  const Index applied = storage::look_at_rows(directory.state_path()).index;
+  if (incoming.index <= applied) return directory.remove_incoming();
+  const bool whole = incoming.installed && incoming.installed->index == incoming.index;
+  if (!whole) return {};
+  BALLAST_TRY_STATUS(directory.install_incoming());
+  return directory.remove_incoming();
+}
+
 Status Daemon::open() {
   BALLAST_TRY(directory, storage::DataDirectory::open(config.data_directory, config.cluster.id,
                                                       config.cluster.self));
-  BALLAST_TRY(auto log, storage::open_segment_log({.directory = directory->log_path(),
-                                                   .segment_bytes = config.segment_bytes}));
-  BALLAST_TRY(auto state,
-              storage::StateMachine::open(
-                  {.directory = directory->state_path(),
-                   .write_buffer_bytes = config.write_buffer_bytes,
-                   .block_cache_bytes = config.block_cache_bytes,
-                   .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); }},
-                  log->payloads()));
-  const Index applied = state->applied().index;
-  if (applied > log->last())
-    return fail(Errc::kCorrupt,
-                "'{}' has applied entry {} but its log ends at {}: the log was lost or replaced; "
-                "wipe this node's directory only if a majority of the others is intact",
-                config.data_directory, applied, log->last());
-  spdlog::info("node {} of cluster {}: log up to {}, applied up to {}", config.cluster.self,
-               config.cluster.id.to_string(), log->last(), applied);
+  BALLAST_TRY_STATUS(settle_incoming(*directory));
+  const SpaceOptions space = space_options(config);
+  BALLAST_TRY(const storage::Space at_start, space.measure());
+  if (at_start.free < storage::kHeldBackBytes) {
+    BALLAST_TRY_STATUS(storage::give_space_up(config.data_directory));
+  }
+  BALLAST_TRY(
+      auto store,
+      storage::open_store({.directory = directory->log_path(),
+                           .segment_bytes = config.segment_bytes,
+                           .may_take = [space](uint64_t bytes) { return space.may_take(bytes); }},
+                          state_options(directory->state_path())));
+  const Index applied = store.state->applied().index;
+  spdlog::info("node {} of cluster {}: log from {} to {}, applied up to {}", config.cluster.self,
+               config.cluster.id.to_string(), store.log->base().index + 1, store.log->last(),
+               applied);
   const auto executor = io.get_executor();
-  node = std::make_unique<Node>(executor, workers.get_executor(),
-                                node_options(config, directory->identity()), std::move(log),
-                                std::move(state));
+  node = std::make_unique<Node>(executor, workers.get_executor(), node_options(),
+                                std::move(store.log), std::move(store.state));
   log_events = std::make_unique<LogEvents>(executor, *node);
   transport = std::make_unique<PeerTransport>(executor, config.cluster, *node);
-  service = std::make_unique<Service>(*node, config.cluster, directory->identity(),
-                                      config.data_directory, workers.get_executor());
+  service =
+      std::make_unique<Service>(*node, config.cluster, directory->identity(), config.data_directory,
+                                workers.get_executor(), config.upload_lease);
   listener = std::make_unique<Listener>(executor, *service, *transport);
+  snapshot_fetch =
+      std::make_unique<SnapshotFetch>(executor, workers.get_executor(), *node, config.cluster,
+                                      state_options(directory->incoming_path()), [this] {
+                                        snapshot_is_whole = true;
+                                        signals.cancel();
+                                      });
   if (node->membership().newest().members().empty())
     spdlog::info("this disk is new to the cluster: it waits to be let in, see `kvctl member list`");
   return listener->open(config.listen);
@@ -150,6 +208,7 @@ asio::awaitable<void> Daemon::shut_down() {
   co_await hand_over();
   listener->close();
   co_await listener->drain(Clock::now() + kDrainTime);
+  co_await snapshot_fetch->stop();
   co_await node->stop();
   co_await log_events->stop();
   co_await transport->stop();
@@ -157,13 +216,29 @@ asio::awaitable<void> Daemon::shut_down() {
 }
 
 asio::awaitable<void> Daemon::run() {
-  asio::signal_set signals(io, SIGTERM, SIGINT);
   auto [error, number] = co_await signals.async_wait(kToken);
-  spdlog::info("signal {}: shutting down", number);
+  if (error)
+    spdlog::info("beginning again with the snapshot");
+  else
+    spdlog::info("signal {}: shutting down", number);
+  // A signal that comes while it ends, before the node begins again, is not to be missed.
+  if (error)
+    signals.async_wait([this](const error_code& failed, int) {
+      if (!failed) snapshot_is_whole = false;
+    });
   co_await shut_down();
 }
 
-int serve(Daemon& daemon) {
+void Daemon::close() {
+  snapshot_fetch.reset();
+  listener.reset();
+  service.reset();
+  transport.reset();
+  log_events.reset();
+  node.reset();
+}
+
+void serve(Daemon& daemon) {
   daemon.node->start(*daemon.transport);
   daemon.log_events->start();
   daemon.transport->start();
@@ -175,8 +250,15 @@ int serve(Daemon& daemon) {
   spdlog::info("ready on {}", daemon.config.listen.to_string());
   daemon.io.run();
   daemon.workers.join();
-  spdlog::info("stopped");
-  return 0;
+  daemon.close();
+}
+
+// A node that was brought a snapshot begins again with it: by the same way as after a crash.
+Result<bool> serve_once(const Config& config) {
+  Daemon daemon(config);
+  BALLAST_TRY_STATUS(daemon.open());
+  serve(daemon);
+  return daemon.snapshot_is_whole;  // opening installs it
 }
 
 int report(const Error& error) {
@@ -252,9 +334,13 @@ int main_checked(int argc, char** argv) {
     return status ? 0 : report(status.error());
   }
   std::signal(SIGPIPE, SIG_IGN);
-  Daemon daemon(*std::move(config));
-  if (const Status status = daemon.open(); !status) return report(status.error());
-  return serve(daemon);
+  while (true) {
+    const Result<bool> again = serve_once(*config);
+    if (!again) return report(again.error());
+    if (!*again) break;
+  }
+  spdlog::info("stopped");
+  return 0;
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <cstdio>
+#include <filesystem>
 #include <string_view>
 #include <utility>
 
@@ -119,8 +121,13 @@ Result<Identity> read_identity(const std::string& directory) {
   const std::string path = directory + "/" + kName;
   BALLAST_TRY(const std::string text, read_file(path));
   auto identity = parse(text);
-  if (!identity) return fail_within(std::move(identity).error(), "identity '{}'", path);
-  return identity;
+  if (identity) return identity;
+  if (identity.error().code != Errc::kCorrupt)
+    return fail_within(std::move(identity).error(), "identity '{}'", path);
+  return fail(Errc::kCorrupt,
+              "identity '{}': {}; restore the file, or remove the directory and let the node join "
+              "as a new one",
+              path, identity.error().message);
 }
 
 Result<Identity> read_own_identity(const std::string& directory, Uuid cluster, NodeId id) {
@@ -200,6 +207,20 @@ Result<DataDirectory> DataDirectory::keep(const std::string& directory, Identity
   opened.lock_fd_ = ::fcntl(lock.get(), F_DUPFD_CLOEXEC, 0);
   if (opened.lock_fd_ < 0) return os_failure("keep", lock.path());
   return opened;
+}
+
+Status DataDirectory::install_incoming() const {
+  const std::string from = incoming_path(), to = state_path();
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0)
+    return os_failure("exchange with the state", from);
+  return sync_directory(directory_);
+}
+
+Status DataDirectory::remove_incoming() const {
+  std::error_code error;
+  std::filesystem::remove_all(incoming_path(), error);
+  if (error) return fail(Errc::kIo, "remove '{}': {}", incoming_path(), error.message());
+  return {};
 }
 
 DataDirectory::DataDirectory(DataDirectory&& other) noexcept

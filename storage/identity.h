@@ -53,6 +53,13 @@ class DataDirectory {
   const Identity& identity() const { return identity_; }
   std::string log_path() const { return directory_ + "/log"; }      // made by open()
   std::string state_path() const { return directory_ + "/state"; }  // made by open()
+  // Where a snapshot's rows and blocks are brought to, until they are whole.
+  std::string incoming_path() const { return directory_ + "/state.incoming"; }
+  // The two directories change places, at once and durably. Nobody may have one of them open.
+  // Error kIo.
+  Status install_incoming() const;
+  // Removes what incoming_path() holds. Error kIo.
+  Status remove_incoming() const;
 
  private:
   DataDirectory() = default;

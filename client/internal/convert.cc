@@ -256,6 +256,8 @@ NodeStatus from_wire(const pb::StatusReply& reply, Member member) {
   status.last_index = reply.last_index();
   status.exposure_bytes = reply.exposure_bytes();
   status.disk_bytes_free = reply.disk_bytes_free();
+  status.disk_bytes_total = reply.disk_bytes_total();
+  status.full = reply.full();
   status.log_bytes = reply.log_bytes();
   status.uptime_ms = reply.uptime_ms();
   status.leader_since_ms = reply.leader_since_ms();

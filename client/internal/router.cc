@@ -180,6 +180,10 @@ asio::awaitable<Result<Response>> Router::at_leader(pb::Request request, Bytes p
                                              payload_crc, attempt_deadline(deadline));
     if (response) co_return response;
     last = std::move(response).error();
+    // Says nothing of an earlier try, which may have been taken while there was space.
+    if (maybe_done && last.code == Errc::kNoSpace)
+      co_return fail(Errc::kUnknownOutcome, "an earlier try was not answered, and now {}",
+                     last.message);
     if (!worth_repeating(last.code)) co_return std::unexpected(std::move(last));
     maybe_done |= last.code == Errc::kUnknownOutcome || last.code == Errc::kDeadline;
     if (learn(last, *target, position) && ++hops < channels_.size()) continue;

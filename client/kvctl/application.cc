@@ -31,6 +31,7 @@ std::string_view advice(Errc code) {
     case Errc::kCorrupt:
     case Errc::kIo:
     case Errc::kRefused:
+    case Errc::kNoSpace:
     case Errc::kMissingBlocks: return {};
     case Errc::kInternal: return "this is a bug; please report it";
   }
@@ -92,6 +93,7 @@ int exit_code(Errc code) {
     case Errc::kInvalidArgument: return kExitUsage;
     case Errc::kUnknownOutcome: return kExitUnknownOutcome;
     case Errc::kRefused:
+    case Errc::kNoSpace:
     case Errc::kConflict: return kExitRefused;
     default: return kExitFailed;
   }

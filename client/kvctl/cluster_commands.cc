@@ -48,6 +48,8 @@ ordered_json node_json(const NodeStatus& node) {
                {"blocks", node.blocks},
                {"block_bytes", node.block_bytes},
                {"disk_bytes_free", node.disk_bytes_free},
+               {"disk_bytes_total", node.disk_bytes_total},
+               {"full", node.full},
                {"last_append_us", node.last_append_us},
                {"read_probes", node.read_probes},
                {"bounded_reads", node.bounded_reads},
@@ -62,13 +64,20 @@ ordered_json node_json(const NodeStatus& node) {
 }
 
 std::string role_text(const NodeStatus& node) {
-  return (node.member.learner ? "learner" : node.role) + (node.drained ? ", drained" : "");
+  return (node.member.learner ? "learner" : node.role) + (node.drained ? ", drained" : "") +
+         (node.full ? ", full" : "");
 }
 
+const std::vector<std::string> kStatusHeader = {"NAME",    "ADDRESS", "ROLE",     "TERM",
+                                                "APPLIED", "LAG",     "LOG",      "FREE",
+                                                "BLOCKS",  "BYTES",   "EXPOSURE", "APPEND"};
+
 std::vector<std::string> node_row(const NodeStatus& node, const ClusterStatus& cluster) {
-  if (node.error)
-    return {
-        node.member.name, node.member.address, "no answer", "-", "-", "-", "-", "-", "-", "-", "-"};
+  if (node.error) {
+    std::vector<std::string> row{node.member.name, node.member.address, "no answer"};
+    row.resize(kStatusHeader.size(), "-");
+    return row;
+  }
   const std::optional<uint64_t> lag = lag_bytes(cluster, node);
   return {node.member.name,
           node.member.address,
@@ -77,6 +86,7 @@ std::vector<std::string> node_row(const NodeStatus& node, const ClusterStatus& c
           std::to_string(node.applied_index),
           lag ? human_bytes(*lag) : "-",
           human_bytes(node.log_bytes),
+          human_bytes(node.disk_bytes_free),
           std::to_string(node.blocks),
           human_bytes(node.block_bytes),
           human_bytes(node.exposure_bytes),
@@ -101,9 +111,7 @@ Status status(const Context& context, const NoArguments&) {
     print_json(json);
   } else {
     fmt::print("{}: {}\n\n", health.state, health.text);
-    Table table{.header = {"NAME", "ADDRESS", "ROLE", "TERM", "APPLIED", "LAG", "LOG", "BLOCKS",
-                           "BYTES", "EXPOSURE", "APPEND"},
-                .rows = {}};
+    Table table{.header = kStatusHeader, .rows = {}};
     for (const NodeStatus& node : cluster.nodes) table.rows.push_back(node_row(node, cluster));
     table.print();
   }

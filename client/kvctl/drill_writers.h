@@ -131,6 +131,7 @@ class DrillWriters {
       case Errc::kDeadline:
       case Errc::kOverloaded:
       case Errc::kUnavailable:
+      case Errc::kNoSpace:
       case Errc::kRefused: return true;
       default: return false;
     }

@@ -26,6 +26,15 @@ bool is_up(const NodeStatus& node, const NodeStatus* leader) {
   return peer == nullptr || peer->active;
 }
 
+// They hold and serve what they have, but store nothing more.
+std::vector<std::string> full_voters(const ClusterStatus& cluster) {
+  std::vector<std::string> names;
+  for (const NodeStatus& node : cluster.nodes) {
+    if (!node.error && node.full && !node.member.learner) names.push_back(node.member.name);
+  }
+  return names;
+}
+
 std::string missing_text(const ClusterStatus& cluster, const NodeStatus* leader) {
   std::vector<std::string> silent;
   std::vector<std::string> unheard;
@@ -39,6 +48,9 @@ std::string missing_text(const ClusterStatus& cluster, const NodeStatus* leader)
                         silent.size() == 1 ? "does" : "do");
   if (!unheard.empty())
     text += fmt::format("the leader does not hear {}; ", fmt::join(unheard, ", "));
+  if (const auto full = full_voters(cluster); !full.empty())
+    text += fmt::format("the {} of {} {} full; ", full.size() == 1 ? "disk" : "disks",
+                        fmt::join(full, ", "), full.size() == 1 ? "is" : "are");
   return text;
 }
 
@@ -69,7 +81,8 @@ Health health_of(const ClusterStatus& cluster) {
   }
   health.losses_tolerated = health.up > health.quorum ? health.up - health.quorum : 0;
   // A leader that has lost its majority says so for a moment more, but commits nothing.
-  health.state = health.up < health.quorum ? "down" : health.up < count ? "degraded" : "healthy";
+  const bool impaired = health.up < count || !full_voters(cluster).empty();
+  health.state = health.up < health.quorum ? "down" : impaired ? "degraded" : "healthy";
   health.text =
       fmt::format("{} leads since {} (term {}); {}{} of {} nodes are up, {}", leader->member.name,
                   duration_text(leader->leader_since_ms), leader->term, missing, health.up, count,

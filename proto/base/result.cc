@@ -21,6 +21,7 @@ std::string_view errc_name(Errc code) {
     case Errc::kRefused: return "refused";
     case Errc::kAckNotReached: return "ack_not_reached";
     case Errc::kInternal: return "internal";
+    case Errc::kNoSpace: return "no_space";
   }
   return "unknown";
 }

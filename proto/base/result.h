@@ -29,6 +29,7 @@ enum class Errc : int {
   kRefused = 13,         // a rule forbids it (identity, quorum, role)
   kAckNotReached = 14,   // durable, but not at the level that was asked
   kInternal = 15,        // a bug
+  kNoSpace = 16,         // a disk is full; nothing was changed
 };
 
 // The code's name without its k, for messages and JSON: "not_found".

@@ -117,15 +117,18 @@ bool may_take(Trust trust, const raft::Message& message) {
          std::holds_alternative<raft::ReadIndexReply>(message.body);
 }
 
-Membership::Membership(pb::ConfigurationEntry founding) {
-  all_.push_back({Index(), std::move(founding)});
+Membership::Membership(pb::ConfigurationEntry first, Index index) {
+  all_.push_back({index, std::move(first)});
 }
 
-std::vector<raft::ConfigurationAt> Membership::configurations() const {
+raft::ConfigurationAt Membership::first() const {
+  return {all_.front().index, configuration_of(all_.front().entry)};
+}
+
+std::vector<raft::ConfigurationAt> Membership::later() const {
   std::vector<raft::ConfigurationAt> configurations;
-  for (const Held& held : all_) {
-    if (held.index != Index()) configurations.push_back({held.index, configuration_of(held.entry)});
-  }
+  for (size_t i = 1; i < all_.size(); ++i)
+    configurations.push_back({all_[i].index, configuration_of(all_[i].entry)});
   return configurations;
 }
 

@@ -78,13 +78,14 @@ bool may_take(Trust trust, const raft::Message& message);
 // The configuration entries of the log, by index, as the log is now.
 class Membership {
  public:
-  // `founding` is in force before the first entry of the log.
-  explicit Membership(pb::ConfigurationEntry founding);
+  // `first` is in force where the log begins. Of the entry at `index`; 0: of none, the founders.
+  explicit Membership(pb::ConfigurationEntry first, Index index = {});
 
   const pb::ConfigurationEntry& newest() const { return all_.back().entry; }
   Index newest_index() const { return all_.back().index; }
-  // Those of the entries, as the core knows them.
-  std::vector<raft::ConfigurationAt> configurations() const;
+  raft::ConfigurationAt first() const;
+  // Those behind the first, as the core knows them.
+  std::vector<raft::ConfigurationAt> later() const;
   // REQUIRES: index > newest_index().
   void append(Index index, pb::ConfigurationEntry entry);
   // The log's entries from `first` on are replaced. True if that takes one of these away.

@@ -15,9 +15,23 @@ constexpr uint64_t kTicksAtOnceMax = 20;  // after a pause of the process
 constexpr auto kExpirePeriod = std::chrono::seconds(10);
 constexpr uint32_t kExpireRows = 1000;
 
-// The log's configuration entries, oldest first. A log that can't be read back is no log.
-Membership read_membership(pb::ConfigurationEntry founding, const storage::LogStore& log) {
-  Membership membership(std::move(founding));
+// The members where the log begins. If they changed later and that is applied, those of before are
+// forgotten; nobody asks for them, since what is applied is never replaced.
+Membership first_membership(pb::ConfigurationEntry founding, Index base,
+                            const storage::StateMachine& state) {
+  if (base == Index()) return Membership(std::move(founding));
+  const auto row = state.configuration();
+  BALLAST_CHECK(row.has_value(), "reading the members: {}", row.error().message);
+  if (!*row) return Membership(std::move(founding));
+  auto members = parse_configuration(Bytes::copy_of((*row)->entry()));
+  BALLAST_CHECK(members.has_value(), "the members: {}", members.error().message);
+  return Membership(*std::move(members), std::min(base, Index((*row)->index())));
+}
+
+// And then the log's configuration entries. A log that can't be read back is no log.
+Membership read_membership(pb::ConfigurationEntry founding, const storage::LogStore& log,
+                           const storage::StateMachine& state) {
+  Membership membership = first_membership(std::move(founding), log.base().index, state);
   for (const EntryMeta& meta : log.entries()) {
     if (meta.kind != EntryKind::kConfiguration) continue;
     auto read = log.prepare_read(meta.index, meta.index);
@@ -37,22 +51,28 @@ Membership read_membership(pb::ConfigurationEntry founding, const storage::LogSt
 Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOptions options,
            std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state)
     : on_fatal_(std::move(options.on_fatal)),
+      on_snapshot_needed_(std::move(options.on_snapshot_needed)),
+      log_keep_bytes_(options.log_keep_bytes),
       disk_(options.disk),
       joined_(options.founding.members().empty()),
       strand_(strand),
       workers_(std::move(workers)),
       log_(std::move(log)),
       state_(std::move(state)),
-      membership_(read_membership(options.founding, *log_)),
+      membership_(read_membership(options.founding, *log_, *state_)),
       core_(options.raft, {.hard_state = log_->hard_state(),
                            .log = log_->entries(),
                            .applied = state_->applied().index,
-                           .configuration = configuration_of(options.founding),
-                           .configurations = membership_.configurations()}),
+                           .configuration = membership_.first().configuration,
+                           .configurations = membership_.later(),
+                           .configuration_index = membership_.first().index,
+                           .base = {log_->base().index, log_->base().term},
+                           .base_chain = log_->base().chain}),
       cache_(options.cache_bytes),
       tick_timer_(strand),
       expire_timer_(strand),
       flush_timer_(strand),
+      space_timer_(strand),
       applied_signal_(strand),
       commit_signal_(strand),
       stored_signal_(strand),
@@ -61,6 +81,7 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       commit_(state_->applied().index),
       applied_(state_->applied().index),
       freshness_(applied_),
+      space_(std::move(options.space)),
       leader_since_(Clock::now()) {
   cache_.set_durable(log_->durable());
   if (!disk_.empty()) shown_[options.raft.id] = {disk_, options.address, joined_};
@@ -82,6 +103,10 @@ void Node::start(PeerSender& sender) {
   spawn(&Node::apply_loop);
   spawn(&Node::expire_loop);
   spawn(&Node::flush_loop);
+  if (space_.watches()) {
+    if (const auto space = space_.options().measure()) space_.note(*space);
+    spawn(&Node::space_loop);
+  }
   wake();
 }
 
@@ -90,6 +115,7 @@ asio::awaitable<void> Node::stop() {
   tick_timer_.cancel();
   expire_timer_.cancel();
   flush_timer_.cancel();
+  space_timer_.cancel();
   commit_signal_.notify();
   stored_signal_.notify();
   progress_signal_.notify();
@@ -126,12 +152,14 @@ void Node::tick() {
                                       "answer; another node has taken over, or will",
                                       waiting / std::chrono::seconds(1))});
   }
-  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled);
+  note_space();
+  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled || space_.stuck(log_->room()));
   core_.tick();
 }
 
 void Node::poll_log() {
   log_->poll();
+  stored_signal_.notify();  // there may be room for more
   wake();
 }
 
@@ -195,6 +223,7 @@ void Node::process_ready() {
   leave_joint();
   pin_members();
   resolve_reads(ready.reads);
+  if (ready.snapshot_needed && on_snapshot_needed_) on_snapshot_needed_(ready.snapshot_needed);
   progress_signal_.notify();
 }
 
@@ -259,6 +288,7 @@ void Node::fail_stop(std::string_view what, const Error& error) {
 
 // Returns the index of the first entry.
 Result<Index> Node::propose(std::vector<Draft> drafts) {
+  BALLAST_TRY_STATUS(check_space(drafts));
   std::vector<Entry> entries;  // the core says where they stand
   std::vector<raft::Core::Proposal> proposals;
   for (Draft& draft : drafts) {
@@ -291,6 +321,7 @@ asio::awaitable<Result<Node::Written>> Node::write(std::vector<Draft> drafts, pb
   uint64_t bytes = 0;
   for (const Draft& draft : drafts) bytes += draft.header.size() + draft.payload.size();
   const size_t count = drafts.size();
+  co_await segment_for(drafts, deadline);
   BALLAST_CO_TRY(const Index first, propose(std::move(drafts)));
   const Term term = core_.term();
 
@@ -381,6 +412,7 @@ asio::awaitable<void> Node::expire_loop() {
     commit.add_operations()->mutable_expire()->set_rows_max(kExpireRows);
     std::vector<Draft> drafts(1);
     drafts[0].header = Bytes::copy_of(commit.SerializeAsString());
+    drafts[0].frees = true;
     // Whoever leads when the period is over tries again.
     static_cast<void>(
         co_await write(std::move(drafts), pb::ACK_SYNC, Clock::now() + kExpirePeriod));

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "server/node/entry_cache.h"
 #include "server/node/freshness.h"
 #include "server/node/membership.h"
+#include "server/node/space_watch.h"
 #include "server/node/transport_interface.h"
 #include "server/raft/core.h"
 #include "storage/kv/state_machine.h"
@@ -36,6 +38,13 @@ struct NodeOptions {
   std::string disk;     // the disk_uuid, 16 bytes
   std::string address;  // where others reach this node; empty: as the configuration says
   size_t cache_bytes = 64ull << 20;
+  // Of the log that stays readable for those who lag, at least. What was applied before may be
+  // forgotten: then they catch up from a snapshot. 0: nothing is ever forgotten.
+  uint64_t log_keep_bytes = 0;
+  // The primary's log does not reach back to where this node's ends: a snapshot of this index or a
+  // later one is to be installed. Called again and again until then, on the strand.
+  std::function<void(Index)> on_snapshot_needed;
+  SpaceOptions space;
   // Called when this node can't go on: its log can't be read back, or an entry can't be applied.
   // What it still does afterwards must not matter. Null: the process stops.
   std::function<void(const Error&)> on_fatal;
@@ -49,6 +58,7 @@ class Node {
     EntryKind kind = EntryKind::kCommit;
     Bytes header;
     Bytes payload;
+    bool frees = false;  // nothing but deletes: a full disk still takes it
   };
   struct Written {
     pb::Token token;
@@ -79,6 +89,9 @@ class Node {
   asio::awaitable<std::vector<Entry>> entries_for(std::vector<EntryMeta> metas);
   // Waits while more received bytes than the node's budget are not durable yet.
   asio::awaitable<void> admit();
+  // Waits while the log has no place for the entries of an Append. False if `gone` says meanwhile
+  // that nobody needs them any more.
+  asio::awaitable<bool> room_for(std::span<const Entry> entries, std::function<bool()> gone);
 
   // A member has shown its disk and address; the primary sees to it that the configuration says so.
   void learn(NodeId member, ShownMember shown);
@@ -88,8 +101,9 @@ class Node {
 
   // ---- from the service ----
   // Proposes the drafts as consecutive entries and waits for the ack level. Errors: those of
-  // Core::propose; kUnavailable if another primary overwrote them (nothing happened);
-  // kUnknownOutcome at the deadline; kAckNotReached for sync_all if only a majority has them.
+  // Core::propose; kNoSpace if this node, or too many others, could not store them; kUnavailable if
+  // another primary overwrote them (nothing happened); kUnknownOutcome at the deadline;
+  // kAckNotReached for sync_all if only a majority has them.
   asio::awaitable<Result<Written>> write(std::vector<Draft> drafts, pb::AckLevel ack,
                                          Clock::time_point deadline);
   // Waits until the write of a token has reached the level. Errors as write().
@@ -114,6 +128,9 @@ class Node {
   asio::awaitable<Status> drain(Clock::time_point deadline);
   void undrain();
   bool drained() const { return drained_; }
+  // The disk has no space for clients' writes; what is known of it.
+  bool full() const { return full_; }
+  const storage::Space& space() const { return space_.space(); }
   // Returns the new leader when leadership has moved.
   asio::awaitable<Result<NodeId>> transfer_leadership(NodeId to, Clock::time_point deadline);
 
@@ -123,6 +140,8 @@ class Node {
   const storage::StateMachine& state() const { return *state_; }
   // Of the entries behind `match`: what a follower still has to receive.
   uint64_t bytes_after(Index match) const;
+  // Keeps log segments that no block lies in any more while somebody counts on them.
+  void hold_segments(bool hold) { segments_held_ = hold; }
   uint64_t exposure_bytes() const { return exposure_bytes_; }
   Clock::time_point leader_since() const { return leader_since_; }
   // How often this node asked a quorum for the index of a read.
@@ -176,8 +195,21 @@ class Node {
   bool durable_everywhere(Index index) const;
   asio::awaitable<void> expire_loop();
   asio::awaitable<void> flush_loop();
+  asio::awaitable<Status> flush_rows();
+  void free_segments(std::span<const storage::StateMachine::SegmentUse> used);
+  asio::awaitable<void> move_blocks();
+  Index forgettable(Index flushed) const;
+  void forget_log(Index flushed);
+  asio::awaitable<void> space_loop();
+  void note_space();
+  Status check_space(std::span<const Draft> drafts) const;
+  asio::awaitable<void> segment_for(std::span<const Draft> drafts, Clock::time_point deadline);
+  std::unexpected<Error> no_majority_with_space() const;
+  bool has_room(std::span<const Entry> entries) const;
 
   std::function<void(const Error&)> on_fatal_;
+  std::function<void(Index)> on_snapshot_needed_;
+  const uint64_t log_keep_bytes_;
   const std::string disk_;
   const bool joined_;
   asio::any_io_executor strand_;
@@ -199,6 +231,7 @@ class Node {
   Timer tick_timer_;
   Timer expire_timer_;
   Timer flush_timer_;
+  Timer space_timer_;
   net::Signal applied_signal_;    // applied_ moved, or the node stops
   net::Signal commit_signal_;     // commit_ moved, or the node stops
   net::Signal stored_signal_;     // bytes became durable
@@ -214,6 +247,15 @@ class Node {
   std::map<NodeId, ShownMember> shown_;
   bool pin_due_ = false;  // something that pin_members() depends on has changed
   bool drained_ = false;
+  bool forgetting_ = false;  // the log's new beginning is being written
+  bool segments_held_ = false;
+  std::optional<uint64_t> emptying_;     // the segment whose last blocks move out
+  std::set<uint64_t> unreadable_homes_;  // segments with blocks that can't be moved
+  SpaceWatch space_;
+  bool full_ = false;
+  bool no_space_for_rows_ = false;  // the state machine has said so
+  int starved_ = 0;                 // Appends that wait for room in the log
+  Clock::time_point full_handover_at_;
   Clock::time_point leader_since_;
   uint64_t ticks_ = 0;
   bool wake_posted_ = false;

@@ -40,6 +40,8 @@ asio::awaitable<Status> Node::linearize(Clock::time_point deadline) {
   if (read->refused)
     co_return fail(Errc::kUnavailable, "the primary changed while the read waited");
   while (applied_ < read->index) {
+    if (starved_ > 0)
+      co_return fail(Errc::kUnavailable, "this replica lags, since its disk is full: ask another");
     if (stopping_ || !co_await applied_signal_.wait_until(deadline))
       co_return fail(Errc::kUnavailable, "entry {} was not applied before the read's deadline",
                      read->index);

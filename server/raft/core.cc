@@ -142,7 +142,7 @@ View Core::Impl::view() const {
   for (const Progress& peer : peers) {
     view.peers.push_back({peer.id(), peer.match(), peer.next(), peer.probing(), peer.snapshot(),
                           peer.heard_within(options.election_ticks_min),
-                          configuration().is_learner(peer.id()), peer.resigned,
+                          configuration().is_learner(peer.id()), peer.resigned, peer.full,
                           peer.inflight().entries(), peer.inflight().bytes()});
   }
   return view;
@@ -166,6 +166,12 @@ void Core::peer_lost(NodeId peer) { impl_->peer_lost(peer); }
 void Core::compact(Index upto) { impl_->compact(upto); }
 void Core::snapshot_installed(const Snapshot& snapshot) { impl_->snapshot_installed(snapshot); }
 void Core::set_resigned(bool resigned) { impl_->set_resigned(resigned); }
+void Core::set_full(bool full) { impl_->full = full; }
+bool Core::majority_has_space() const { return impl_->majority_has_space(); }
+NodeId Core::successor_with_space() const {
+  const Progress* target = impl_->transfer_target(NodeId());
+  return target == nullptr || target->full ? NodeId() : target->id();
+}
 
 Status Core::may_configure(const Configuration& next) const {
   if (impl_->role != Role::kLeader) return impl_->not_leader();

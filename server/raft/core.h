@@ -112,6 +112,7 @@ struct PeerView {
   bool active = false;    // heard from within the last election timeout
   bool learner = false;   // has no vote
   bool resigned = false;  // would not take over
+  bool full = false;      // its disk has no space
   size_t inflight_entries = 0;
   size_t inflight_bytes = 0;
 };
@@ -190,6 +191,14 @@ class Core {
   // over within an election timeout. A follower does not campaign, and leaders do not hand over to
   // it.
   void set_resigned(bool resigned);
+
+  // This node's disk has no space for more writes: those who lead hear of it. The core refuses
+  // nothing by itself, since deletes and what it needs for itself may still fit.
+  void set_full(bool full);
+  // At a leader: as far as it has heard, a majority has space. At others true.
+  bool majority_has_space() const;
+  // At a leader: whom it could hand over to that has space; 0: nobody.
+  NodeId successor_with_space() const;
 
   // Whether propose() would take this configuration now; its errors.
   Status may_configure(const Configuration& next) const;

@@ -108,7 +108,7 @@ void Core::Impl::answer_older_term(const Message& message) {
   if (const auto* append = std::get_if<Append>(&message.body)) {
     send(message.from, AppendReply{.rejected = true, .index = append->previous_index});
   } else if (const auto* heartbeat = std::get_if<Heartbeat>(&message.body)) {
-    send(message.from, HeartbeatReply{heartbeat->round, resigned});
+    send(message.from, HeartbeatReply{heartbeat->round, resigned, full});
   } else if (const auto* request = std::get_if<VoteRequest>(&message.body)) {
     if (request->pre_vote) send(message.from, VoteReply{.pre_vote = true, .granted = false});
   }

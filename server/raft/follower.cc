@@ -20,7 +20,7 @@ void Core::Impl::follow(NodeId from) {
 void Core::Impl::handle(const Message& message, const Heartbeat& heartbeat) {
   follow(message.from);
   commit_to(heartbeat.commit);
-  send(message.from, HeartbeatReply{heartbeat.round, resigned});
+  send(message.from, HeartbeatReply{heartbeat.round, resigned, full});
 }
 
 void Core::Impl::handle(const Message& message, const Append& append) {

@@ -107,6 +107,7 @@ struct Core::Impl {
   const Progress* transfer_target(NodeId to) const;
   void continue_transfer();
   void set_resigned(bool value);
+  bool majority_has_space() const;
   void handle(const Message& message, const TimeoutNow& timeout_now);
 
   Options options;
@@ -138,6 +139,7 @@ struct Core::Impl {
   uint64_t uncommitted_bytes = 0;
   NodeId transfer_to;
   bool resigned = false;
+  bool full = false;
 
   ReadOnly reads;
   uint64_t next_read_id;

@@ -55,6 +55,7 @@ struct Heartbeat {
 struct HeartbeatReply {
   uint64_t round = 0;
   bool resigned = false;  // the follower would not take over
+  bool full = false;      // its disk has no space for more writes
   bool operator==(const HeartbeatReply&) const = default;
 };
 

@@ -87,6 +87,7 @@ class Progress {
   Index commit_sent;
   uint64_t round_answered = 0;
   bool resigned = false;  // it said that it would not take over
+  bool full = false;      // it said that its disk has no space
 
  private:
   void become_probe();

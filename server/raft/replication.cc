@@ -163,6 +163,7 @@ void Core::Impl::handle(const Message& message, const HeartbeatReply& reply) {
   if (peer->heartbeat_answered(log.last())) send_append(*peer, true);
   peer->round_answered = std::max(peer->round_answered, reply.round);
   peer->resigned = reply.resigned;
+  peer->full = reply.full;
   confirm_reads();
 }
 

@@ -1,5 +1,7 @@
 // Handing leadership over (thesis section 3.10), on request or because this node must not lead.
 
+#include <utility>
+
 #include "server/raft/impl.h"
 
 namespace ballast::raft {
@@ -26,7 +28,8 @@ Status Core::Impl::transfer_leadership(NodeId to) {
   return {};
 }
 
-// `to`, or with 0 the voter that has most of the log; null if nobody can.
+// `to`, or with 0 the voter that has most of the log, of those with space on their disks if there
+// are any; null if nobody can.
 const Progress* Core::Impl::transfer_target(NodeId to) const {
   const Progress* target = nullptr;
   for (const Progress& peer : peers) {
@@ -35,9 +38,19 @@ const Progress* Core::Impl::transfer_target(NodeId to) const {
         !peer.heard_within(options.election_ticks_min)) {
       continue;
     }
-    if (target == nullptr || peer.match() > target->match()) target = &peer;
+    const auto rank = [](const Progress& one) { return std::pair(!one.full, one.match()); };
+    if (target == nullptr || rank(peer) > rank(*target)) target = &peer;
   }
   return target;
+}
+
+bool Core::Impl::majority_has_space() const {
+  if (role != Role::kLeader) return true;
+  return has_majority(configuration(), [this](NodeId node) {
+    if (node == options.id) return !full;
+    const Progress* peer = find_peer(node);
+    return peer != nullptr && !peer->full;
+  });
 }
 
 // The target wins only with all entries, so it gets them first (thesis section 3.10, step 2).

@@ -1,7 +1,6 @@
 #include "server/service/service.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "proto/base/crc32c.h"
 #include "proto/base/digest.h"
@@ -11,6 +10,8 @@
 #include "proto/wire/frame.h"
 #include "server/transport/peer_transport.h"
 #include "server/version.h"
+#include "storage/io/space.h"
+#include "storage/snapshot/snapshot_rows.h"
 
 namespace ballast::server {
 namespace {
@@ -18,6 +19,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr size_t kAddressBytesMax = 300;
+constexpr size_t kSnapshotPageBytes = limits::kMiB;
 constexpr milliseconds kVerifyBudget{500};  // of one request on a worker
 
 uint64_t ms_since(Clock::time_point then) {
@@ -50,6 +52,14 @@ Status check_header(size_t bytes) {
               limits::kEntryHeaderBytesMax);
 }
 
+// Such a commit is small, and is how space comes back.
+bool only_deletes(const pb::Commit& commit) {
+  return std::ranges::all_of(commit.operations(), [](const pb::Operation& operation) {
+    return operation.has_delete_key() || operation.has_delete_prefix() ||
+           operation.has_delete_version();
+  });
+}
+
 // A peer's words about itself may enter the log.
 Status check_peer(const pb::Hello& hello) {
   if (hello.from() == 0 || hello.from_disk().size() != 16)
@@ -64,13 +74,15 @@ Status check_peer(const pb::Hello& hello) {
 }  // namespace
 
 Service::Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
-                 std::string data_directory, asio::any_io_executor workers)
+                 std::string data_directory, asio::any_io_executor workers,
+                 milliseconds upload_lease)
     : node_(node),
       members_(node, cluster),
       cluster_(cluster),
       identity_(identity),
       data_directory_(std::move(data_directory)),
-      workers_(std::move(workers)) {}
+      workers_(std::move(workers)),
+      upload_lease_(upload_lease) {}
 
 pb::Failure Service::failure(const Error& error) const {
   pb::Failure failure;
@@ -166,7 +178,7 @@ asio::awaitable<Result<Node::Draft>> Service::block_draft(pb::BlockRef reference
   entry.mutable_block()->set_length(static_cast<uint32_t>(payload.size()));
   entry.mutable_block()->set_crc32c(payload_crc);
   entry.set_time_ms(wall_clock_ms());
-  entry.set_lease_ms(static_cast<uint64_t>(milliseconds(limits::kUploadLease).count()));
+  entry.set_lease_ms(static_cast<uint64_t>(upload_lease_.count()));
   co_return Node::Draft{.kind = EntryKind::kBlock,
                         .header = Bytes::copy_of(entry.SerializeAsString()),
                         .payload = std::move(payload)};
@@ -218,7 +230,9 @@ asio::awaitable<Result<Answer>> Service::commit(const pb::Request& request, Byte
     co_return fail(Errc::kInvalidArgument, "a commit with a payload must say which block it is");
   }
   Node::Draft draft{.kind = EntryKind::kCommit,
-                    .header = Bytes::copy_of(entry.SerializeAsString())};
+                    .header = Bytes::copy_of(entry.SerializeAsString()),
+                    .payload = {},
+                    .frees = !commit.has_block() && only_deletes(commit)};
   drafts.push_back(std::move(draft));
   co_return co_await write(std::move(drafts), request.ack(), deadline);
 }
@@ -335,6 +349,8 @@ asio::awaitable<Result<Answer>> Service::dispatch_admin(const pb::Request& reque
       co_return answer;
     }
     case Kind::kDrain: co_return co_await drain(request.drain(), deadline);
+    case Kind::kOpenSnapshot: co_return open_snapshot(request.open_snapshot());
+    case Kind::kReadSnapshot: co_return co_await read_snapshot(request.read_snapshot());
     case Kind::kVerifyBlocks: co_return co_await verify_blocks(request.verify_blocks());
     case Kind::kStateDigest: {
       BALLAST_CO_TRY(*answer.reply.mutable_state_digest(), co_await net::on_worker(workers_, [&] {
@@ -366,6 +382,29 @@ asio::awaitable<Result<Answer>> Service::drain(const pb::Drain& request, Deadlin
   co_return answer;
 }
 
+Result<Answer> Service::open_snapshot(const pb::OpenSnapshot& request) {
+  Answer answer;
+  pb::OpenSnapshotReply& reply = *answer.reply.mutable_open_snapshot();
+  BALLAST_TRY(reply, snapshots_.open(node_.state(), Index(request.index())));
+  const Index at(reply.index());
+  if (at < node_.core().base().index)
+    return fail(Errc::kUnavailable, "this node has forgotten its log up to entry {}: ask again",
+                at);
+  reply.set_chain(node_.core().chain_at(at));
+  return answer;
+}
+
+asio::awaitable<Result<Answer>> Service::read_snapshot(const pb::ReadSnapshot& request) {
+  BALLAST_CO_TRY(const auto rows, snapshots_.find(request.id()));
+  BALLAST_CO_TRY(const storage::SnapshotPage page, co_await net::on_worker(workers_, [&] {
+                   return storage::snapshot_page(*rows, request.after(), kSnapshotPageBytes);
+                 }));
+  Answer answer;
+  answer.reply.mutable_read_snapshot()->set_last(page.last);
+  answer.payload = Bytes::copy_of(page.rows.SerializeAsString());
+  co_return answer;
+}
+
 asio::awaitable<Result<Answer>> Service::verify_blocks(const pb::VerifyBlocks& request) {
   std::optional<Digest> after;
   if (!request.after().empty()) {
@@ -393,9 +432,11 @@ pb::StatusReply Service::status() const {
   status.set_applied_index(position.index.value());
   status.set_last_index(view.last.value());
   status.set_exposure_bytes(node_.exposure_bytes());
-  std::error_code ignored;
-  const auto space = std::filesystem::space(data_directory_, ignored);
-  if (!ignored) status.set_disk_bytes_free(space.available);
+  if (const auto space = storage::space_of(data_directory_)) {
+    status.set_disk_bytes_free(space->free);
+    status.set_disk_bytes_total(space->total);
+  }
+  status.set_full(node_.full());
   status.set_log_bytes(node_.log().disk_bytes());
   status.set_last_append_us(node_.log().last_append_us());
   status.set_read_probes(node_.read_probes());

@@ -12,6 +12,7 @@
 #include "server/cluster.h"
 #include "server/node/node.h"
 #include "server/service/members.h"
+#include "server/snapshot/open_snapshots.h"
 #include "storage/identity.h"
 
 namespace ballast::server {
@@ -25,7 +26,8 @@ struct Answer {
 class Service {
  public:
   Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
-          std::string data_directory, asio::any_io_executor workers);
+          std::string data_directory, asio::any_io_executor workers,
+          std::chrono::milliseconds upload_lease = limits::kUploadLease);
 
   // Never throws; an error is a reply. `payload_crc` has been verified.
   asio::awaitable<Answer> handle(pb::Request request, Bytes payload, uint32_t payload_crc);
@@ -56,6 +58,8 @@ class Service {
   asio::awaitable<Result<Answer>> missing_blocks(const pb::MissingBlocks& request);
   asio::awaitable<Result<Answer>> transfer(const pb::TransferLeader& request, Deadline deadline);
   asio::awaitable<Result<Answer>> drain(const pb::Drain& request, Deadline deadline);
+  Result<Answer> open_snapshot(const pb::OpenSnapshot& request);
+  asio::awaitable<Result<Answer>> read_snapshot(const pb::ReadSnapshot& request);
   asio::awaitable<Result<Answer>> verify_blocks(const pb::VerifyBlocks& request);
   pb::StatusReply status() const;
   pb::Failure failure(const Error& error) const;
@@ -66,6 +70,8 @@ class Service {
   storage::Identity identity_;
   std::string data_directory_;
   asio::any_io_executor workers_;
+  OpenSnapshots snapshots_;
+  std::chrono::milliseconds upload_lease_;  // of blocks that no commit names yet
   Clock::time_point started_ = Clock::now();
 };
 

@@ -101,6 +101,7 @@ pb::PeerMessage to_wire(const raft::Message& message, const std::vector<Entry>& 
           [&](const raft::HeartbeatReply& body) {
             wire.mutable_heartbeat_reply()->set_round(body.round);
             wire.mutable_heartbeat_reply()->set_resigned(body.resigned);
+            wire.mutable_heartbeat_reply()->set_full(body.full);
           },
           [&](const raft::ReadIndexRequest& body) { wire.mutable_read_index()->set_id(body.id); },
           [&](const raft::ReadIndexReply& body) {
@@ -153,8 +154,8 @@ Result<Received> from_wire(const pb::PeerMessage& wire, NodeId from, NodeId to,
           {Index(wire.install_snapshot().index()), Term(wire.install_snapshot().term())}};
       break;
     case Kind::kHeartbeatReply:
-      body =
-          raft::HeartbeatReply{wire.heartbeat_reply().round(), wire.heartbeat_reply().resigned()};
+      body = raft::HeartbeatReply{wire.heartbeat_reply().round(), wire.heartbeat_reply().resigned(),
+                                  wire.heartbeat_reply().full()};
       break;
     case Kind::kReadIndex: body = raft::ReadIndexRequest{.id = wire.read_index().id()}; break;
     case Kind::kReadIndexReply:

@@ -318,7 +318,7 @@ asio::awaitable<void> PeerTransport::serve(std::shared_ptr<net::Connection> conn
   const auto trust = node_.trust(greeting);
   if (!trust) co_return;
   const uint64_t number = ++inbound_count_;
-  inbound_[number] = {connection, greeting, *trust};
+  inbound_[number] = {connection, greeting, *trust, control};
   if (control) inbound_control_[from] = connection;
   node_.learn(from, {hello.from_disk(), hello.from_address(), hello.joined()});
   redial(from);
@@ -335,6 +335,8 @@ asio::awaitable<void> PeerTransport::serve(std::shared_ptr<net::Connection> conn
       spdlog::warn("{}: {}", connection->peer(), received.error().message);
       break;
     }
+    const auto gone = [&] { return connection->closed() || superseded(number, control); };
+    if (!co_await node_.room_for(received->entries, gone)) break;
     if (may_take(inbound_[number].trust, received->message))
       node_.step(received->message, std::move(received->entries));
     if (!control) co_await node_.admit();
@@ -348,6 +350,17 @@ asio::awaitable<void> PeerTransport::serve(std::shared_ptr<net::Connection> conn
   // An Append of a primary that died may be handled after the end of its control connection, and
   // make it known again: whichever ends last tells.
   if (!stopping_ && !inbound_control_.contains(from)) node_.peer_lost(from);
+}
+
+// A connection that nobody reads from does not tell that it is broken; a newer one of the same peer
+// does.
+bool PeerTransport::superseded(uint64_t number, bool control) const {
+  const auto mine = inbound_.find(number);
+  return mine == inbound_.end() ||
+         std::any_of(std::next(mine), inbound_.end(), [&](const auto& later) {
+           return later.second.greeting.from == mine->second.greeting.from &&
+                  later.second.control == control;
+         });
 }
 
 // Whoever dials us can be dialled: waiting for the next try would be time without heartbeats.

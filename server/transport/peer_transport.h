@@ -51,12 +51,14 @@ class PeerTransport : public PeerSender {
     std::weak_ptr<net::Connection> connection;
     Greeting greeting;
     Trust trust;
+    bool control = false;
   };
   std::vector<Peer> wanted_peers() const;
   void follow_members();
   void open_link(const Peer& peer, pb::ConnectionKind kind);
   static void close_link(Link& link);
   void check_inbound();
+  bool superseded(uint64_t number, bool control) const;
   void redial(NodeId peer);
   pb::Hello hello_to(const Link& link) const;
   asio::awaitable<void> dial_loop(std::shared_ptr<Link> link);

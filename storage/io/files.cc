@@ -37,13 +37,19 @@ Result<UniqueFd> open_direct(const std::string& path, int flags) {
   return open_file(path, flags);
 }
 
+std::unexpected<Error> disk_failure(std::string_view what, std::string_view path, int number) {
+  std::unexpected<Error> failure = os_failure(what, path, number);
+  if (number == ENOSPC || number == EDQUOT) failure.error().code = Errc::kNoSpace;
+  return failure;
+}
+
 Status write_fully(const UniqueFd& file, std::span<const std::byte> bytes, uint64_t offset) {
   while (!bytes.empty()) {
     const ssize_t written =
         ::pwrite(file.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return os_failure("write", file.path());
-    if (written == 0) return os_failure("write", file.path(), ENOSPC);
+    if (written < 0) return disk_failure("write", file.path());
+    if (written == 0) return disk_failure("write", file.path(), ENOSPC);
     bytes = bytes.subspan(static_cast<size_t>(written));
     offset += static_cast<uint64_t>(written);
   }

@@ -1,6 +1,7 @@
 // Files and directories, with errors that name them. Everything here blocks.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +25,12 @@ Result<UniqueFd> open_file(const std::string& path, int flags);
 // The same past the page cache, or through it where the file system has no O_DIRECT.
 Result<UniqueFd> open_direct(const std::string& path, int flags);
 
+// os_failure(), but kNoSpace if what lacks is space.
+std::unexpected<Error> disk_failure(std::string_view what, std::string_view path,
+                                    int number = errno);
+
 // Offset, length and address must be multiples of 4 KiB if the file was opened by open_direct().
+// Errors: kIo, kNoSpace.
 Status write_fully(const UniqueFd& file, std::span<const std::byte> bytes, uint64_t offset);
 // Errors: kIo, also if the file ends before.
 Status read_fully(const UniqueFd& file, std::span<std::byte> bytes, uint64_t offset);

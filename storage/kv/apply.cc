@@ -121,8 +121,15 @@ bool is_refusal(Errc code) {
 Result<pb::ApplyResult> apply_entry(ApplyContext& context, const Committed& entry) {
   context.index = entry.index.value();
   switch (entry.kind) {
-    case EntryKind::kNoop:
-    case EntryKind::kConfiguration: break;
+    case EntryKind::kNoop: break;
+    case EntryKind::kConfiguration: {
+      pb::ConfigurationRow row;
+      row.set_index(context.index);
+      row.set_entry(std::string(entry.header.text()));
+      context.rows.put_row(kind_key(RowKind::kConfiguration), row);
+      context.rows.settle();
+      break;
+    }
     case EntryKind::kBlock: {
       BALLAST_TRY(const auto staged, parse_header<pb::BlockEntry>(entry));
       context.time_ms = std::max(context.time_ms, staged.time_ms());

@@ -20,7 +20,9 @@
 
 namespace ballast::storage {
 
-inline constexpr uint32_t kRowFormat = 2;
+inline constexpr uint32_t kRowFormat = 3;
+// The oldest that is still read: it has no counters of segments.
+inline constexpr uint32_t kRowFormatMin = 2;
 inline constexpr uint64_t kRowsPerOperationMax = 10'000;
 // Where a delete of a prefix stops before, since keys of many blocks take memory.
 inline constexpr uint64_t kUsesPerOperationMax = 200'000;
@@ -64,7 +66,7 @@ Result<uint64_t> expire_sessions(ApplyContext& context, std::chrono::millisecond
 // Blocks (block_uses.cc). Notes where the block of an entry lies, or extends its lease.
 Status stage_block(ApplyContext& context, const Committed& entry, const pb::BlockEntry& staged);
 // Removes a block that nothing names, and its lease. REQUIRES: row is the digest's.
-void reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockRow& row);
+Status reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockRow& row);
 
 // What a commit does to reference counts, gathered before any of it is done.
 struct BlockUse {

@@ -1,9 +1,8 @@
 #include "storage/kv/block_rows.h"
 
-#include <string>
 #include <utility>
 
-#include "storage/kv/row_keys.h"
+#include "proto/base/crc32c.h"
 
 namespace ballast::storage {
 
@@ -22,20 +21,36 @@ pb::PlaceRow place_row(Place place) {
   return row;
 }
 
-Result<Bytes> read_block(const Payloads& payloads, const Digest& digest, const pb::BlockRow& row,
-                         const std::optional<pb::PlaceRow>& place) {
-  if (!place) return fail(Errc::kCorrupt, "no row says where block {} lies", digest.brief());
-  auto bytes = payloads.read({place->segment(), place->unit()}, row.length(), row.crc32c());
+Place place_of(const pb::PlaceRow& row) { return {row.segment(), row.unit()}; }
+
+BytesRow bytes_row(const Digest& digest, const Bytes& bytes) {
+  return {bytes_key(digest), bytes.text()};
+}
+
+Result<Bytes> parse_bytes_row(std::string_view value, const Digest& digest,
+                              const pb::BlockRow& block) {
+  if (value.size() != block.length())
+    return fail(Errc::kCorrupt, "block {} has {} bytes in the database instead of {}",
+                digest.brief(), value.size(), block.length());
+  if (crc32c(as_byte_span(value)) != block.crc32c())
+    return fail(Errc::kCorrupt, "the bytes of block {} in the database do not match their CRC32C",
+                digest.brief());
+  return Bytes::copy_of(value);
+}
+
+Result<Bytes> read_place(const Payloads& payloads, Place place, const Digest& digest,
+                         const pb::BlockRow& block) {
+  auto bytes = payloads.read(place, block.length(), block.crc32c());
   if (!bytes) return fail_within(std::move(bytes).error(), "block {}", digest.brief());
   return bytes;
 }
 
-bool block_is_whole(const RowView& rows, const Payloads& payloads, const Digest& digest,
-                    const pb::BlockRow& row) {
-  const auto place = rows.row<pb::PlaceRow>(place_key(digest));
-  if (!place) return false;
-  const auto bytes = read_block(payloads, digest, row, *place);
-  return bytes && sha256(bytes->span()) == digest;
+std::unexpected<Error> no_home(const Digest& digest) {
+  return fail(Errc::kCorrupt, "no row says where block {} lies", digest.brief());
+}
+
+bool is_whole(const Digest& digest, const Result<std::optional<StoredBlock>>& block) {
+  return block && (!*block || sha256((*block)->bytes.span()) == digest);
 }
 
 }  // namespace ballast::storage

@@ -7,6 +7,7 @@
 #include "storage/kv/apply.h"
 #include "storage/kv/block_rows.h"
 #include "storage/kv/row_keys.h"
+#include "storage/kv/segment_use.h"
 
 namespace ballast::storage {
 namespace {
@@ -24,29 +25,18 @@ Status gather_block(ApplyContext& context, const pb::BlockRef& reference, int64_
   return {};
 }
 
-// A block's bytes, or nothing if it isn't stored.
-Result<std::optional<Bytes>> stored_bytes(const ApplyContext& context,
-                                          const pb::BlockRef& reference) {
-  const auto digest = Digest::from_raw(reference.digest());
-  if (!digest) return std::unexpected(digest.error());
-  BALLAST_TRY(const auto row, context.rows.row<pb::BlockRow>(block_key(*digest)));
-  if (!row) return std::optional<Bytes>();
-  BALLAST_TRY(const auto place, context.rows.row<pb::PlaceRow>(place_key(*digest)));
-  BALLAST_TRY(Bytes bytes, read_block(context.payloads, *digest, *row, place));
-  return std::optional(std::move(bytes));
-}
-
 // The message that a stored block holds. kInvalidArgument if it holds none; nothing if it isn't
 // stored.
 template <class Message>
 Result<std::optional<Message>> stored_message(const ApplyContext& context,
                                               const pb::BlockRef& reference) {
-  BALLAST_TRY(const auto bytes, stored_bytes(context, reference));
-  if (!bytes) return std::optional<Message>();
+  BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
+  BALLAST_TRY(const auto block, stored_block(context.rows, context.payloads, digest));
+  if (!block) return std::optional<Message>();
   Message message;
-  if (!message.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())))
-    return fail(Errc::kInvalidArgument, "block {} is not a {}",
-                Digest::from_raw(reference.digest())->brief(), Message::descriptor()->name());
+  if (!message.ParseFromArray(block->bytes.data(), static_cast<int>(block->bytes.size())))
+    return fail(Errc::kInvalidArgument, "block {} is not a {}", digest.brief(),
+                Message::descriptor()->name());
   return std::optional<Message>(std::move(message));
 }
 
@@ -88,7 +78,7 @@ Result<bool> change_references(ApplyContext& context, std::span<const BlockUse> 
                 before, -change);
   row.set_references(static_cast<uint64_t>(before + change));
   if (row.references() == 0 && row.lease_until_ms() <= context.time_ms) {
-    reclaim_block(context, digest, row);
+    BALLAST_TRY_STATUS(reclaim_block(context, digest, row));
     return true;
   }
   // The lease row exists exactly while nothing names the block.
@@ -120,6 +110,7 @@ Status stage_block(ApplyContext& context, const Committed& entry, const pb::Bloc
     row.set_length(reference.length());
     row.set_crc32c(reference.crc32c());
     context.rows.put_row(place_key(digest), place_row(entry.place));
+    BALLAST_TRY_STATUS(add_use(context.rows, entry.place.segment, reference.length()));
     ++context.totals.blocks;
     context.totals.block_bytes += reference.length();
   }
@@ -129,13 +120,16 @@ Status stage_block(ApplyContext& context, const Committed& entry, const pb::Bloc
   return {};
 }
 
-void reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockRow& row) {
+Status reclaim_block(ApplyContext& context, const Digest& digest, const pb::BlockRow& row) {
   BALLAST_CHECK(context.totals.blocks > 0 && context.totals.block_bytes >= row.length());
   context.rows.erase(block_key(digest));
-  context.rows.erase(place_key(digest));
+  BALLAST_TRY(const auto place, context.rows.row<pb::PlaceRow>(place_key(digest)));
+  context.rows.erase(place ? place_key(digest) : bytes_key(digest));
+  if (place) BALLAST_TRY_STATUS(drop_use(context.rows, place->segment(), row.length()));
   context.rows.erase(lease_key(row.lease_until_ms(), digest));
   --context.totals.blocks;
   context.totals.block_bytes -= row.length();
+  return {};
 }
 
 Status gather_tensor(ApplyContext& context, const pb::Tensor& tensor, int64_t change,

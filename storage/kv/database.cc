@@ -8,13 +8,25 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdarg>
 #include <cstdio>
 #include <utility>
 
+#include "proto/base/limits.h"
+#include "storage/io/files.h"
+
 namespace ballast::storage {
 namespace {
+
+// From this length on a value lies in a blob file. Opening and VerifyChecksum() don't look at
+// those, so they are for the bytes of blocks alone, which every read verifies: other rows are at
+// most a little longer than the entry's header that they came in.
+constexpr uint64_t kBlobBytesMin = 128 << 10;
+static_assert(kBlobBytesMin >= 2 * limits::kEntryHeaderBytesMax);
+constexpr std::string_view kAdvice =
+    "its rows are damaged: let the node join again as a new one, its data comes from the others";
 
 // RocksDB's default LOG file is written by code that aborts on a full disk in builds with
 // assertions, as Debian's is. With a logger of our own it is never made.
@@ -43,7 +55,7 @@ rocksdb::Options database_options(const StateOptions& options) {
   o.info_log = std::make_shared<InfoLog>(options.info_log);
   o.compression = rocksdb::kNoCompression;  // blocks are encoded already
   o.enable_blob_files = true;
-  o.min_blob_size = 16 << 10;
+  o.min_blob_size = kBlobBytesMin;
   o.blob_file_size = 128 << 20;
   o.blob_compression_type = rocksdb::kNoCompression;
   o.enable_blob_garbage_collection = true;
@@ -67,9 +79,27 @@ rocksdb::Options database_options(const StateOptions& options) {
   return o;
 }
 
+// RocksDB says of damage in which file it is, and mostly where.
+std::unexpected<Error> damage(std::string_view what, const rocksdb::Status& status) {
+  return fail(Errc::kCorrupt, "cannot {}: {}; {}", what, status.ToString(), kAdvice);
+}
 std::unexpected<Error> failure(std::string_view what, const rocksdb::Status& status) {
-  const Errc code = status.IsCorruption() ? Errc::kCorrupt : Errc::kIo;
-  return fail(code, "cannot {}: {}", what, status.ToString());
+  if (status.IsCorruption()) return damage(what, status);
+  return fail(status.IsNoSpace() ? Errc::kNoSpace : Errc::kIo, "cannot {}: {}", what,
+              status.ToString());
+}
+
+std::string current_path(const std::string& directory) { return directory + "/CURRENT"; }
+
+// Without the file that names all others RocksDB would begin anew, as if nothing had been applied.
+Status check_not_headless(const std::string& directory) {
+  if (path_exists(current_path(directory)) || !path_exists(directory)) return {};
+  BALLAST_TRY(const auto names, list_directory(directory));
+  const auto table =
+      std::ranges::find_if(names, [](const std::string& name) { return name.ends_with(".sst"); });
+  if (table == names.end()) return {};
+  return fail(Errc::kCorrupt, "cannot open the database '{}': it holds '{}' but no 'CURRENT'; {}",
+              directory, *table, kAdvice);
 }
 
 class DatabaseCursor final : public RowCursor {
@@ -189,6 +219,11 @@ class Database final : public Viewing<RowStore> {
     options.wait = true;
     if (const auto status = database_->Flush(options); !status.ok())
       return failure("flush the database", status);
+    // On a full disk RocksDB may call a flush done whose rows are still in memory.
+    uint64_t waiting = 0;
+    if (!database_->GetIntProperty(rocksdb::DB::Properties::kNumImmutableMemTable, &waiting) ||
+        waiting > 0)
+      return fail(Errc::kNoSpace, "cannot flush the database: its rows are still in memory");
     return {};
   }
 
@@ -216,11 +251,16 @@ Result<std::unique_ptr<RowView>> open_database_to_read(const std::string& direct
 }
 
 Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options) {
+  BALLAST_TRY_STATUS(check_not_headless(options.directory));
   rocksdb::DB* database = nullptr;
   const rocksdb::Status status =
       rocksdb::DB::Open(database_options(options), options.directory, &database);
-  if (!status.ok())
-    return failure(fmt::format("open the database '{}'", options.directory), status);
+  if (!status.ok()) {
+    const std::string what = fmt::format("open the database '{}'", options.directory);
+    // A database that is there names only files that are there.
+    const bool incomplete = status.IsPathNotFound() && path_exists(current_path(options.directory));
+    return incomplete ? damage(what, status) : failure(what, status);
+  }
   return std::make_unique<Database>(std::unique_ptr<rocksdb::DB>(database));
 }
 

@@ -245,7 +245,7 @@ OperationDone expire(ApplyContext& context, const pb::Expire& request) {
     if (!row || row->references() != 0 || row->lease_until_ms() != until_ms)
       return fail(Errc::kCorrupt, "rows contradict each other: the lease of block {}",
                   digest.brief());
-    reclaim_block(context, digest, *row);
+    BALLAST_TRY_STATUS(reclaim_block(context, digest, *row));
   }
   BALLAST_TRY(const uint64_t sessions,
               expire_sessions(context, limits::kSessionLease, rows_max - leases.size()));

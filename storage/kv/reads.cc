@@ -173,13 +173,17 @@ Result<std::vector<Digest>> StateMachine::missing(std::span<const Digest> digest
 }
 
 Result<StateMachine::Block> StateMachine::block(const Digest& digest) const {
-  // One moment for both reads: else a block that is reclaimed between them looks damaged.
-  const std::unique_ptr<RowView> rows = impl_->store->snapshot();
-  BALLAST_TRY(const auto row, rows->row<pb::BlockRow>(block_key(digest)));
-  if (!row) return fail(Errc::kNotFound, "block {} is not stored", digest.brief());
-  BALLAST_TRY(const auto place, rows->row<pb::PlaceRow>(place_key(digest)));
-  BALLAST_TRY(Bytes bytes, read_block(*impl_->payloads, digest, *row, place));
-  return Block{block_reference(digest, *row), std::move(bytes)};
+  // One moment for all its rows: else a block that is reclaimed between them looks damaged.
+  BALLAST_TRY(auto stored, impl_->stored_block(*impl_->store->snapshot(), digest));
+  if (!stored) return fail(Errc::kNotFound, "block {} is not stored", digest.brief());
+  return Block{block_reference(digest, stored->row), std::move(stored->bytes)};
+}
+
+Result<std::optional<StoredBlock>> StateMachine::Impl::stored_block(const RowView& rows,
+                                                                    const Digest& digest) const {
+  auto block = storage::stored_block(rows, *payloads, digest);
+  if (block) return block;
+  return storage::stored_block(*store->snapshot(), *payloads, digest);
 }
 
 }  // namespace ballast::storage

@@ -49,7 +49,11 @@ std::string alias_key(std::string_view model, std::string_view alias) {
 }
 std::string session_key(std::string_view id) { return with_name(RowKind::kSession, id); }
 std::string block_key(const Digest& digest) { return with_name(RowKind::kBlock, digest.text()); }
+std::string bytes_key(const Digest& digest) { return with_name(RowKind::kBytes, digest.text()); }
 std::string place_key(const Digest& digest) { return with_name(RowKind::kPlace, digest.text()); }
+std::string segment_use_key(uint64_t sequence) {
+  return kind_key(RowKind::kSegmentUse) + big_endian(sequence);
+}
 
 std::string time_key(RowKind kind, uint64_t time_ms) {
   return kind_key(kind) + big_endian(time_ms);

@@ -4,12 +4,25 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "storage/kv/apply.h"
+#include "storage/kv/block_rows.h"
 #include "storage/kv/database.h"
 #include "storage/kv/state_machine.h"
 
 namespace ballast::storage {
+
+// A segment whose blocks move_blocks() moves: found once, since finding them takes a walk over the
+// places of all blocks. At most 65,536, since each takes at least 4 KiB of the segment.
+struct SegmentMove {
+  uint64_t segment = 0;
+  std::vector<Digest> left;
+  uint64_t damaged = 0;
+  std::string first_damage;  // what was wrong with it
+};
 
 struct StateMachine::Impl {
   std::unique_ptr<RowStore> store;
@@ -17,11 +30,19 @@ struct StateMachine::Impl {
 
   mutable std::mutex mutex;  // guards `position`
   Position position;
-  Totals totals;  // of the applying thread
+  Totals totals;                      // of the applying thread
+  std::optional<SegmentMove> moving;  // of the applying thread
 
   // ApplyContext says what these are; has_expired() moves them on.
   mutable std::atomic<uint64_t> lease_floor_ms{0};
   mutable std::atomic<uint64_t> session_floor_ms{0};
+
+  // The block as these rows have it, or else as the newest do: since they were taken, it may have
+  // moved and its log segment have gone. Nothing if it isn't stored. Errors: kCorrupt, kIo.
+  Result<std::optional<StoredBlock>> stored_block(const RowView& rows, const Digest& digest) const;
+
+  // What move_blocks() does, but for forgetting `moving` after an error.
+  Result<uint64_t> move_on(uint64_t segment, uint64_t bytes_max);
 
   Position applied() const {
     const std::lock_guard lock(mutex);

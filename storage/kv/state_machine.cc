@@ -8,6 +8,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/planted.h"
 #include "storage/kv/row_keys.h"
+#include "storage/kv/segment_use.h"
 #include "storage/kv/state_impl.h"
 
 namespace ballast::storage {
@@ -64,11 +65,8 @@ Result<std::unique_ptr<StateMachine>> StateMachine::over(std::unique_ptr<RowStor
   impl.payloads = std::move(payloads);
   BALLAST_TRY(const auto row, impl.store->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
   if (!row) return machine;
-  if (row->format() != kRowFormat)
-    return fail(Errc::kRefused,
-                "the rows have format {}; this program knows format {}: use the version of "
-                "ballastd that wrote them",
-                row->format(), kRowFormat);
+  BALLAST_TRY_STATUS(check_row_format(row->format()));
+  if (row->format() < kRowFormat) BALLAST_TRY_STATUS(take_over_rows(*impl.store, *row));
   impl.position = {Term(row->term()), Index(row->index()), row->time_ms(), row->blocks(),
                    row->block_bytes()};
   BALLAST_TRY(const auto sessions, impl.store->get(kind_key(RowKind::kSessions)));
@@ -117,6 +115,12 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Committ
 }
 
 Status StateMachine::flush() { return impl_->store->flush(); }
+
+Result<std::optional<pb::ConfigurationRow>> StateMachine::configuration() const {
+  return impl_->store->row<pb::ConfigurationRow>(kind_key(RowKind::kConfiguration));
+}
+
+std::unique_ptr<RowView> StateMachine::rows() const { return impl_->store->snapshot(); }
 
 bool StateMachine::has_expired(uint64_t now_ms) const {
   const Impl& impl = *impl_;

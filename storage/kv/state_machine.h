@@ -26,6 +26,7 @@
 namespace ballast::storage {
 
 class RowStore;
+class RowView;
 
 struct StateOptions {
   std::string directory;
@@ -49,7 +50,7 @@ class StateMachine {
   // version does not know).
   static Result<std::unique_ptr<StateMachine>> open(StateOptions options,
                                                     std::shared_ptr<const Payloads> payloads);
-  // The same over any store of rows.
+  // The same over any store of rows. The rows may come from a snapshot: see storage/snapshot/.
   static Result<std::unique_ptr<StateMachine>> over(std::unique_ptr<RowStore> store,
                                                     std::shared_ptr<const Payloads> payloads);
   ~StateMachine();  // flushes
@@ -60,11 +61,31 @@ class StateMachine {
   // Applies consecutive entries, the first at applied().index + 1, in one atomic batch; one result
   // for each. Blocks are not written again: a row says where they lie. An operation that can't be
   // done is a result with a code, not an error. An error (kIo, kCorrupt) means that nothing was
-  // applied and the node must stop.
+  // applied and the node must stop; after kNoSpace it may try again.
   Result<std::vector<pb::ApplyResult>> apply(std::span<const Committed> entries);
 
-  // Makes everything applied durable.
+  // Makes everything applied durable, and the moves of blocks. After kNoSpace RocksDB takes no more,
+  // and by itself goes on when there is space again; reads are served meanwhile.
   Status flush();
+
+  // How much of a log segment is live: the payloads of blocks that lie in it.
+  struct SegmentUse {
+    uint64_t sequence = 0;
+    uint64_t bytes = 0;
+    uint64_t blocks = 0;
+    bool operator==(const SegmentUse&) const = default;
+  };
+  // Of all segments where a block lies, in the order of their sequences. Errors: kCorrupt, kIo.
+  Result<std::vector<SegmentUse>> segments() const;
+
+  // Moves blocks that lie in this segment into the database, as many as have at most `bytes_max`
+  // bytes together, but at least one; in one atomic batch. Returns their bytes; 0: no block is left
+  // in the segment, and after flush() nothing needs it. Called by the thread that calls apply(),
+  // between its calls.
+  // Error kCorrupt, once everything else has moved: some blocks can't be read. They stay where they
+  // are, and their segment has to stay too; the next call tries them again. Error kIo: the node
+  // must stop.
+  Result<uint64_t> move_blocks(uint64_t segment, uint64_t bytes_max);
 
   // Reads. Errors: kNotFound with the name in the message; kCorrupt, kIo.
   Result<pb::KeyRow> key(std::string_view key) const;
@@ -88,6 +109,10 @@ class StateMachine {
                                               std::chrono::milliseconds budget) const;
   // SHA-256 over all rows, without the bytes of blocks, at one applied index.
   Result<pb::StateDigestReply> state_digest() const;
+  // The members that the last applied configuration entry named; nothing before the first.
+  Result<std::optional<pb::ConfigurationRow>> configuration() const;
+  // The rows of this moment. Must not outlive the state machine.
+  std::unique_ptr<RowView> rows() const;
   // True if Expire has something to do at this time of the primary's clock.
   bool has_expired(uint64_t now_ms) const;
 

@@ -27,7 +27,7 @@ Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Di
   while (rows->valid()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
     BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
-    const bool whole = block_is_whole(*view, *impl_->payloads, digest, row);
+    const bool whole = is_whole(digest, impl_->stored_block(*view, digest));
     reply.set_blocks(reply.blocks() + 1);
     reply.set_bytes(reply.bytes() + row.length());
     if (!whole) reply.add_damaged(std::string(digest.text()));
@@ -45,7 +45,7 @@ Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Di
 Result<pb::StateDigestReply> StateMachine::state_digest() const {
   const std::unique_ptr<RowView> view = impl_->store->snapshot();
   Sha256 hash;
-  const auto rows = view->scan("", kind_key(RowKind::kPlace));
+  const auto rows = view->scan("", kind_key(kFirstOfThisNode));
   for (; rows->valid(); rows->next()) {
     hash_string(hash, rows->key());
     hash_string(hash, rows->value());

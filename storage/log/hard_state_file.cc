@@ -89,6 +89,13 @@ HardStateCopies parse_hard_state_copies(std::span<const std::byte> slots) {
 Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group) {
   MutableBytes slots(2 * kHardStateSlotBytes);
   BALLAST_TRY_STATUS(sync_file(file));  // what is read must be what a crash would leave
+  BALLAST_TRY(const uint64_t bytes, file_bytes(file));
+  if (bytes < slots.size()) {
+    return fail(Errc::kCorrupt,
+                "the term and vote in '{}' are cut off after {} bytes; this node must not vote "
+                "again: remove its data directory and let it join as a new node",
+                file.path(), bytes);
+  }
   BALLAST_TRY_STATUS(read_fully(file, slots.span(), 0));
   const HardStateCopies parsed = parse_hard_state_copies(slots.span());
   for (const auto& copy : parsed.copies)

@@ -17,6 +17,7 @@
 #include "storage/blocks/committed.h"
 #include "storage/blocks/payloads.h"
 #include "storage/log/log_base.h"
+#include "storage/log/log_room.h"
 
 namespace ballast::storage {
 
@@ -54,9 +55,10 @@ class LogStore {
   virtual void append(std::optional<HardState> hard_state, std::vector<Entry> entries,
                       Completion done) = 0;
 
-  // Writes down how far the log is durable, if that is not on the disk yet and nothing else is
-  // being written: to be called now and then. Records tell it of those before them, so only the
-  // last ones need it: without, a rotten last record would look like one that a crash cut off.
+  // Writes down how far the log is durable, if that is not on the disk yet: to be called now and
+  // then. At once if nothing else is being written, else with the next batch, but at most once a
+  // second. Records tell it of those before them, so only the last ones need it: without, rot of
+  // all from some record on would look like what a crash cut off.
   // An append that arrives meanwhile waits for one small write at most.
   virtual void note_durable() = 0;
 
@@ -72,8 +74,12 @@ class LogStore {
   // REQUIRES: base.index == may_begin_behind(base.index), it is later than base(), all up to there
   // is durable, and no other call of this is under way.
   virtual void begin_behind(LogBase base, Completion done) = 0;
+  struct Home {
+    uint64_t segment = 0;  // its sequence
+    uint64_t bytes = 0;    // of the file
+  };
   // The segments before the log's start, ascending.
-  virtual std::vector<uint64_t> homes() const = 0;
+  virtual std::vector<Home> homes() const = 0;
   // Deletes the file of such a segment. Whoever reads a payload of it goes on undisturbed.
   // Error kIo: then it is still there, or is gone until a crash.
   virtual Status remove_home(uint64_t segment) = 0;
@@ -87,6 +93,9 @@ class LogStore {
   virtual Index last() const = 0;     // appended, durable or not
   virtual Index durable() const = 0;  // <= last()
   virtual uint64_t disk_bytes() const = 0;
+  // Behind everything that was appended. An append beyond it waits for a segment, and everything
+  // that is appended later, the hard state too, waits behind it: see before whether it fits.
+  virtual LogRoom room() const = 0;
   // How long the last durable write took, and since when the oldest unfinished one waits
   // (0 if none does), in microseconds.
   virtual uint64_t last_append_us() const = 0;

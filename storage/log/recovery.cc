@@ -103,8 +103,10 @@ class Recovery {
   }
 
   std::unexpected<Error> missing(uint64_t sequence) const {
-    return fail(Errc::kCorrupt, "log segment '{}/{}' is missing", directory_,
-                segment_name(sequence));
+    return fail(Errc::kCorrupt,
+                "log segment '{}/{}' is missing: restore it, or let the node join again as a new "
+                "one, its data comes from the others",
+                directory_, segment_name(sequence));
   }
 
   Status open_files() {

@@ -24,8 +24,10 @@ constexpr std::chrono::seconds kRetry{1};
 
 Status create_zeros(const std::string& path, uint64_t bytes, const std::function<bool()>& pace) {
   BALLAST_TRY(const UniqueFd file, open_direct(path, O_RDWR | O_CREAT | O_TRUNC));
-  // Only for larger extents; a file system without it allocates as it goes.
-  (void)::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes));
+  // Sets the space aside, in large extents; a file system without it allocates as it goes.
+  if (::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes)) != 0 &&
+      (errno == ENOSPC || errno == EDQUOT))
+    return disk_failure("make", path);
   MutableBytes zeros(kZeroBytes);
   std::memset(zeros.data(), 0, zeros.size());
   for (uint64_t at = 0; at < bytes; at += kZeroBytes) {
@@ -89,11 +91,12 @@ Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequenc
   return open_segment(directory, sequence);
 }
 
-SegmentPreparer::SegmentPreparer(std::string directory, uint64_t segment_bytes,
-                                 std::function<void()> on_ready)
+SegmentPreparer::SegmentPreparer(std::string directory, uint64_t segment_bytes, SpaceRule rule,
+                                 std::function<void()> on_change)
     : directory_(std::move(directory)),
       segment_bytes_(segment_bytes),
-      on_ready_(std::move(on_ready)),
+      rule_(std::move(rule)),
+      on_change_(std::move(on_change)),
       thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
 SegmentPreparer::~SegmentPreparer() = default;
@@ -103,11 +106,13 @@ void SegmentPreparer::prepare(uint64_t sequence) {
   BALLAST_CHECK(wanted_ == 0 && !ready_, "segment {} while {} is wanted", sequence, wanted_);
   wanted_ = sequence;
   urgent_ = false;
+  outlook_ = Outlook::kComing;
   changed_.notify_all();
 }
 
 SegmentPtr SegmentPreparer::take() {
   const std::lock_guard lock(mutex_);
+  if (ready_) outlook_ = Outlook::kComing;  // of the one behind
   return std::exchange(ready_, nullptr);
 }
 
@@ -133,24 +138,41 @@ void SegmentPreparer::run(const std::stop_token& stop) {
       if (!changed_.wait(lock, stop, [this] { return wanted_ != 0; })) return;
       sequence = wanted_;
     }
-    Result<SegmentPtr> made =
-        create_segment(directory_, sequence, segment_bytes_, [&] { return pace(stop); });
+    Result<SegmentPtr> made = make(sequence, stop);
     if (stop.stop_requested()) return;
     std::unique_lock lock(mutex_);
     if (made) {
       wanted_ = 0;
       ready_ = *std::move(made);
       lock.unlock();
-      on_ready_();
+      on_change_();
       continue;
     }
-    // Nothing of the log lies in the file that failed, so another try is safe while the present
-    // segment has room: perhaps somebody frees the disk in time.
-    if (urgent_)
+    // Nothing of the log lies in the file that failed, so another try is safe, and without space
+    // there may be some then. Any other error is the disk's.
+    const bool lacks_space = made.error().code == Errc::kNoSpace;
+    if (urgent_ && !lacks_space)
       stop_process(
           fail_within(made.error(), "the log can't go on without its next segment").error());
-    changed_.wait_for(lock, stop, kRetry, [this] { return urgent_; });
+    lock.unlock();
+    if (lacks_space) set_outlook(Outlook::kLacking);
+    lock.lock();
+    changed_.wait_for(lock, stop, kRetry, [&] { return urgent_ && !lacks_space; });
   }
+}
+
+Result<SegmentPtr> SegmentPreparer::make(uint64_t sequence, const std::stop_token& stop) {
+  if (rule_) {
+    BALLAST_TRY_STATUS(rule_(segment_bytes_));
+  }
+  return create_segment(directory_, sequence, segment_bytes_, [&] {
+    set_outlook(Outlook::kAssured);
+    return pace(stop);
+  });
+}
+
+void SegmentPreparer::set_outlook(Outlook outlook) {
+  if (outlook_.exchange(outlook) != outlook) on_change_();
 }
 
 }  // namespace ballast::storage

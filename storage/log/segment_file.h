@@ -1,6 +1,7 @@
 // Segment files: their names, their making, and the thread that makes the next one ahead of need.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -15,6 +16,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/result.h"
 #include "proto/base/unique_fd.h"
+#include "storage/log/log_room.h"
 
 namespace ballast::storage {
 
@@ -40,7 +42,8 @@ Result<Bytes> read_payload(const UniqueFd& file, uint64_t offset, size_t bytes);
 Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence);
 
 // Makes a segment of zeros, durably and under its final name only when it is whole. `pace` is
-// called between writes and ends the work by returning false (error kUnavailable).
+// called between writes, first when the space is set aside, and ends the work by returning false
+// (error kUnavailable). Error kNoSpace: what it took is given back.
 // A new file costs a journal commit for every write that allocates; zeros written ahead halve the
 // latency of a durable append.
 Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequence, uint64_t bytes,
@@ -55,36 +58,48 @@ class SegmentSupply {
   virtual void prepare(uint64_t sequence) = 0;
   // The prepared segment, once; null if it isn't ready.
   virtual SegmentPtr take() = 0;
-  // An append waits: no pauses from now on, and an error stops the process.
+  // An append waits: no pauses from now on, and an error other than kNoSpace stops the process.
   virtual void hurry() = 0;
+  // Of the segment that is wanted; when it changes, the log's poll() is called.
+  virtual Outlook outlook() const { return Outlook::kAssured; }
 };
 
 using SegmentMaker = std::function<Result<SegmentPtr>(uint64_t sequence)>;
+// Whether a segment of so many bytes may be made now: others need space on the disk, too. Called on
+// another thread.
+using SpaceRule = std::function<Status(uint64_t bytes)>;
 
 // Makes the next segment on a thread of its own.
 class SegmentPreparer final : public SegmentSupply {
  public:
-  // `on_ready` is called on the helper thread when take() has something to give.
-  SegmentPreparer(std::string directory, uint64_t segment_bytes, std::function<void()> on_ready);
+  // `on_change` is called on the helper thread when take() has something to give, or outlook() has
+  // changed. `rule` may be null.
+  SegmentPreparer(std::string directory, uint64_t segment_bytes, SpaceRule rule,
+                  std::function<void()> on_change);
   // Ends the thread; a segment that is half made goes away.
   ~SegmentPreparer() override;
 
   void prepare(uint64_t sequence) override;
   SegmentPtr take() override;
   void hurry() override;
+  Outlook outlook() const override { return outlook_; }
 
  private:
   void run(const std::stop_token& stop);
+  Result<SegmentPtr> make(uint64_t sequence, const std::stop_token& stop);
   bool pace(const std::stop_token& stop);
+  void set_outlook(Outlook outlook);
 
   const std::string directory_;
   const uint64_t segment_bytes_;
-  const std::function<void()> on_ready_;
+  const SpaceRule rule_;
+  const std::function<void()> on_change_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
   uint64_t wanted_ = 0;  // 0: nothing
   bool urgent_ = false;
   SegmentPtr ready_;
+  std::atomic<Outlook> outlook_ = Outlook::kComing;
   std::jthread thread_;  // last: it uses the others
 };
 

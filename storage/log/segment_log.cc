@@ -17,6 +17,7 @@
 #include "storage/log/hard_state_file.h"
 #include "storage/log/locator.h"
 #include "storage/log/log_read.h"
+#include "storage/log/make_log.h"
 #include "storage/log/recovery.h"
 #include "storage/log/segment_file.h"
 #include "storage/log/segment_set.h"
@@ -27,6 +28,9 @@ namespace {
 // Bounds of one batch. The number of records bounds the pieces of its write, two for each.
 constexpr uint64_t kBatchBytesMax = 8 * limits::kMiB;
 constexpr size_t kBatchRecordsMax = 500;
+// How often, while batch follows batch, one of them writes down how far the log is durable: it is
+// one small write more.
+constexpr uint64_t kNoteUnderLoadUs = 1'000'000;
 constexpr uint64_t kSegmentBytesMin = 16 * limits::kMiB;
 constexpr uint64_t kSegmentBytesMax = 4096 * limits::kMiB;
 static_assert(kRecordBytesMax <= kBatchBytesMax);
@@ -59,6 +63,7 @@ class SegmentLog final : public LogStore {
         durable_(last()),
         chain_(recovered.chain),
         write_offset_(recovered.write_offset),
+        end_{segments_.size(), recovered.write_offset},
         next_serial_(recovered.chain.next_serial),
         durable_serial_(recovered.chain.next_serial),
         slot_(kHardStateSlotBytes),
@@ -66,7 +71,7 @@ class SegmentLog final : public LogStore {
         supply_(std::move(parts.supply)) {
     if (!supply_) {
       supply_ = std::make_unique<SegmentPreparer>(options_.directory, options_.segment_bytes,
-                                                  [this] { queue_->wake(); });
+                                                  options_.may_take, [this] { queue_->wake(); });
     }
     if (!prepared_) supply_->prepare(next_sequence());
     for (const SegmentPtr& home : homes_) payloads_->add(home);
@@ -128,10 +133,10 @@ class SegmentLog final : public LogStore {
     start_batch();
   }
 
-  std::vector<uint64_t> homes() const override {
-    std::vector<uint64_t> sequences;
-    for (const SegmentPtr& home : homes_) sequences.push_back(home->sequence);
-    return sequences;
+  std::vector<Home> homes() const override {
+    std::vector<Home> homes;
+    for (const SegmentPtr& home : homes_) homes.push_back({home->sequence, home->bytes});
+    return homes;
   }
 
   Status remove_home(uint64_t segment) override {
@@ -143,8 +148,12 @@ class SegmentLog final : public LogStore {
   }
 
   void note_durable() override {
-    if (batch_.since_us != 0 || !appends_.empty() || closing_) return;
-    if (hard_state_.durable_serial == durable_serial_) return;
+    if (closing_ || hard_state_.durable_serial == durable_serial_) return;
+    if (batch_.since_us != 0 || !appends_.empty()) {
+      // Under load that never ends: then the next batch does it.
+      note_due_ = now_us() - noted_us_ >= kNoteUnderLoadUs;
+      return;
+    }
     batch_ = {};
     batch_.hard_state = hard_state_.state;
     batch_.since_us = now_us();
@@ -183,6 +192,16 @@ class SegmentLog final : public LogStore {
     for (const SegmentPtr& home : homes_) bytes += home->bytes;
     for (const LogSegment& segment : segments_) bytes += segment.file->bytes;
     return bytes;
+  }
+  LogRoom room() const override {
+    LogRoom room;
+    if (end_.segments > 0) room.left = bytes_of(end_.segments) - end_.offset;
+    // If what waits begins the next segment already, nothing is known of the one behind that.
+    if (end_.segments > segments_.size()) return room;
+    room.next = prepared_ ? Outlook::kAssured : supply_->outlook();
+    if (room.next == Outlook::kAssured)
+      room.ahead = bytes_of(segments_.size() + 1) - kSegmentHeaderBytes;
+    return room;
   }
   uint64_t last_append_us() const override { return last_append_us_; }
   uint64_t oldest_pending_us() const override {
@@ -241,6 +260,25 @@ class SegmentLog final : public LogStore {
     return locators_[place_in_log(before)].segment < segment.file->sequence;
   }
 
+  // Where what was appended will end: a place in the last of so many segments, in use or not.
+  struct End {
+    size_t segments = 0;
+    uint64_t offset = 0;
+  };
+
+  // Of a segment, the first being number 1, whether it is in use or not.
+  uint64_t bytes_of(size_t number) const {
+    if (number <= segments_.size()) return segments_[number - 1].file->bytes;
+    return number == segments_.size() + 1 && prepared_ ? prepared_->bytes : options_.segment_bytes;
+  }
+
+  // The same decision as make_room() makes later.
+  void extend_end(uint64_t record) {
+    if (end_.segments == 0 || end_.offset + record > bytes_of(end_.segments))
+      end_ = {end_.segments + 1, kSegmentHeaderBytes};
+    end_.offset += record;
+  }
+
   // Gives the entry its place in the index and its serial; its position follows with its batch.
   void place(const Entry& entry) {
     const Index index = entry.index;
@@ -254,6 +292,7 @@ class SegmentLog final : public LogStore {
                   entry.header.size());
     BALLAST_CHECK(entry.payload.size() <= limits::kBlockBytesMax, "entry {}: {} bytes", index,
                   entry.payload.size());
+    extend_end(entry_record_bytes(entry));
     locators_.resize(place);
     durable_ = std::min(durable_, index - 1);
     const EntryMeta meta = entry.meta();
@@ -269,8 +308,12 @@ class SegmentLog final : public LogStore {
     batch_.started_us = now_us();
     gather();
     if (batch_.start) hard_state_.start = *batch_.start;
+    const bool note = std::exchange(note_due_, false);
     if (batch_.hard_state || batch_.start) {
       write_hard_state(batch_.hard_state.value_or(hard_state_.state), [this] { write_entries(); });
+    } else if (note) {
+      encode_slot(hard_state_.state);
+      write_slot(0, [this] { write_entries(); });  // one is enough: see note_durable()
     } else {
       write_entries();
     }
@@ -335,6 +378,7 @@ class SegmentLog final : public LogStore {
     hard_state_.state = state;
     hard_state_.durable_serial = durable_serial_;
     ++hard_state_.sequence;
+    noted_us_ = now_us();
     encode_hard_state(hard_state_, slot_.span());
   }
 
@@ -457,6 +501,7 @@ class SegmentLog final : public LogStore {
     while (segments_.front().file->sequence < start.segment) {
       homes_.push_back(segments_.front().file);
       segments_.erase(segments_.begin());
+      --end_.segments;
     }
     base_ = start.base;
     starting_ = false;
@@ -473,11 +518,14 @@ class SegmentLog final : public LogStore {
   std::vector<LogSegment> segments_;  // in use
   const std::shared_ptr<SegmentSet> payloads_ = std::make_shared<SegmentSet>();
   SegmentPtr prepared_;
-  Index durable_;            // entries up to here are
-  ChainEnd chain_;           // after the last record that was handed to the queue
-  uint64_t write_offset_;    // in the last segment
-  uint64_t next_serial_;     // of the next entry that is appended
-  uint64_t durable_serial_;  // records before it are durable
+  Index durable_;          // entries up to here are
+  ChainEnd chain_;         // after the last record that was handed to the queue
+  uint64_t write_offset_;  // in the last segment
+  End end_;
+  uint64_t next_serial_;          // of the next entry that is appended
+  uint64_t durable_serial_;       // records before it are durable
+  uint64_t noted_us_ = now_us();  // when the hard state was written last
+  bool note_due_ = false;
   uint64_t last_append_us_ = 0;
   bool starting_ = false;  // a start is to be written, or is being written
   bool closing_ = false;
@@ -491,79 +539,6 @@ class SegmentLog final : public LogStore {
   std::unique_ptr<SegmentSupply> supply_;  // goes before the queue, which it wakes
 };
 
-Result<SegmentPtr> make_segment_now(const LogOptions& options, const SegmentMaker& make_segment,
-                                    uint64_t sequence) {
-  if (make_segment) return make_segment(sequence);
-  return create_segment(options.directory, sequence, options.segment_bytes, [] { return true; });
-}
-
-Status make_log(const LogOptions& options, const SegmentMaker& make_segment) {
-  if (!path_exists(options.directory + "/" + segment_name(1))) {
-    BALLAST_TRY(const auto segment, make_segment_now(options, make_segment, 1));
-  }
-  MutableBytes slots(2 * kHardStateSlotBytes);
-  const HardStateRecord record{.group = options.group, .sequence = 1};
-  encode_hard_state(record, slots.span().first(kHardStateSlotBytes));
-  encode_hard_state(record, slots.span().last(kHardStateSlotBytes));
-  return create_durably(options.directory, kHardStateName, slots.span());
-}
-
-// An empty directory, or one in which make_log() was interrupted, becomes a log.
-Status make_if_new(const LogOptions& options, const SegmentMaker& make_segment) {
-  BALLAST_TRY(const auto names, list_directory(options.directory));
-  bool used = false;
-  for (const std::string& name : names) {
-    if (name.ends_with(".tmp")) BALLAST_TRY_STATUS(remove_file(options.directory + "/" + name));
-    if (name == kHardStateName) return {};
-    const auto sequence = parse_segment_name(name);
-    if (!sequence) continue;
-    BALLAST_TRY(const UniqueFd file, open_file(options.directory + "/" + name, O_RDONLY));
-    MutableBytes block(kSegmentHeaderBytes);
-    BALLAST_TRY_STATUS(read_fully(file, block.span(), 0));
-    used = used || *sequence > 1 ||
-           std::ranges::any_of(block.span(), [](std::byte b) { return b != std::byte{0}; });
-  }
-  if (used)
-    return fail(Errc::kCorrupt,
-                "log directory '{}' has segments but no '{}'; without its vote this node must not "
-                "go on: remove its data directory and let it join as a new node",
-                options.directory, kHardStateName);
-  return make_log(options, make_segment);
-}
-
-bool holds(const RecoveredLog& log, const LogBase& at) {
-  const LogBase& base = log.hard_state.start.base;
-  if (at.index <= base.index) return true;
-  const size_t place = at.index - base.index - 1;
-  return place < log.locators.size() && log.locators[place].term == at.term;
-}
-
-// The records' chain goes on, so that no old record is ever taken for one behind the new start.
-Status restart_behind(const LogBase& base, const LogOptions& options,
-                      const SegmentMaker& make_segment, const UniqueFd& hard_state_file,
-                      RecoveredLog& log) {
-  if (!log.prepared) {
-    const uint64_t next = log.segments.empty() ? log.hard_state.start.segment
-                                               : log.segments.back().file->sequence + 1;
-    BALLAST_TRY(log.prepared, make_segment_now(options, make_segment, next));
-  }
-  HardStateRecord& record = log.hard_state;
-  record.start = {log.prepared->sequence, base, log.chain};
-  record.durable_serial = log.chain.next_serial;
-  ++record.sequence;
-  MutableBytes slot(kHardStateSlotBytes);
-  encode_hard_state(record, slot.span());
-  for (const uint64_t copy : {0, 1}) {
-    BALLAST_TRY_STATUS(write_fully(hard_state_file, slot.span(), copy * kHardStateSlotBytes));
-    BALLAST_TRY_STATUS(sync_file(hard_state_file));
-  }
-  for (LogSegment& segment : log.segments) log.homes.push_back(std::move(segment.file));
-  log.segments.clear();
-  log.locators.clear();
-  log.write_offset = 0;
-  return {};
-}
-
 }  // namespace
 
 Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts parts) {
@@ -575,7 +550,7 @@ Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts 
                 options.segment_bytes);
   BALLAST_TRY(UniqueFd lock, open_file(options.directory + "/LOCK", O_RDWR | O_CREAT));
   BALLAST_TRY_STATUS(lock_file(lock, std::chrono::milliseconds(0)));
-  BALLAST_TRY_STATUS(make_if_new(options, parts.make_segment));
+  BALLAST_TRY_STATUS(make_log_if_new(options, parts.make_segment));
   BALLAST_TRY(UniqueFd hard_state_file,
               open_direct(options.directory + "/" + kHardStateName, O_RDWR));
   BALLAST_TRY(const auto hard_state, load_hard_state(hard_state_file, options.group));

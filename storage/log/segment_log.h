@@ -18,6 +18,8 @@ struct LogOptions {
   // The state comes from a snapshot of this place: a log that does not hold it begins anew behind
   // it. What it held before is no part of the group's log any more, its segments become homes.
   std::optional<LogBase> installed = {};
+  // Null: a segment is made wherever it fits. What must stay free beside it is the caller's to say.
+  SpaceRule may_take = nullptr;
 };
 
 // What a log stands on; a simulator brings its own. Its directory is then real all the same, but

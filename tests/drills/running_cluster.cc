@@ -35,10 +35,11 @@ kvctl::LocalCluster create(const std::filesystem::path& dir, unsigned nodes) {
 
 }  // namespace
 
-RunningCluster::RunningCluster(unsigned nodes) {
+RunningCluster::RunningCluster(unsigned nodes, const Prepare& prepare) {
   std::string pattern = ::testing::TempDir() + "ballast-cluster-XXXXXX";
   dir_ = ::mkdtemp(pattern.data());
   cluster_ = create(dir_ / "cluster", nodes);
+  if (prepare) prepare(*this);
   start_all();
   settle();
 }
@@ -133,8 +134,20 @@ void RunningCluster::kill_all() {
   for (const kvctl::LocalNode& node : cluster_->nodes()) kill(node);
 }
 
+void RunningCluster::make_sure_gone(const kvctl::LocalNode& node) {
+  const auto target = cluster_->aim(node);
+  if (!target) return;
+  static_cast<void>(cluster_->strike(*target));
+  const Status gone = cluster_->wait_gone(*target);
+  ASSERT_TRUE(gone) << gone.error().message;
+}
+
+std::filesystem::path RunningCluster::data_directory(const kvctl::LocalNode& node) const {
+  return cluster_->config_path(node).parent_path() / "data";
+}
+
 void RunningCluster::wipe(const kvctl::LocalNode& node) {
-  std::filesystem::remove_all(cluster_->config_path(node).parent_path() / "data");
+  std::filesystem::remove_all(data_directory(node));
 }
 
 std::string RunningCluster::move(const kvctl::LocalNode& node) {

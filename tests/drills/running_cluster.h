@@ -15,7 +15,9 @@ namespace ballast::testing {
 
 class RunningCluster {
  public:
-  explicit RunningCluster(unsigned nodes = 3);
+  // `prepare` is called when the folders of the nodes are there, and before any of them starts.
+  using Prepare = std::function<void(RunningCluster&)>;
+  explicit RunningCluster(unsigned nodes = 3, const Prepare& prepare = nullptr);
   ~RunningCluster();
 
   kvctl::LocalCluster& processes() { return *cluster_; }
@@ -31,6 +33,10 @@ class RunningCluster {
   void start_all();
   void kill(const kvctl::LocalNode& node);
   void kill_all();
+  // The same for a node that may be gone already.
+  void make_sure_gone(const kvctl::LocalNode& node);
+  // Where its disk is mounted, if it has one of its own.
+  std::filesystem::path data_directory(const kvctl::LocalNode& node) const;
   // Empties the data directory of a node that does not run.
   void wipe(const kvctl::LocalNode& node);
   // Gives a node that does not run another address in its own configuration, and returns that.

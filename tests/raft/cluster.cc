@@ -335,8 +335,8 @@ struct BodyText {
     return fmt::format("InstallSnapshot term={} at={}/{}", term, install.at.index, install.at.term);
   }
   std::string operator()(const HeartbeatReply& reply) const {
-    return fmt::format("HeartbeatReply term={} round={}{}", term, reply.round,
-                       reply.resigned ? " resigned" : "");
+    return fmt::format("HeartbeatReply term={} round={}{}{}", term, reply.round,
+                       reply.resigned ? " resigned" : "", reply.full ? " full" : "");
   }
   std::string operator()(const ReadIndexRequest& request) const {
     return fmt::format("ReadIndex term={} id={}", term, request.id & 0xffffffff);

@@ -48,7 +48,7 @@ class FaultyLog final : public storage::LogStore {
   void begin_behind(storage::LogBase base, Completion done) override {
     log_->begin_behind(base, std::move(done));
   }
-  std::vector<uint64_t> homes() const override { return log_->homes(); }
+  std::vector<Home> homes() const override { return log_->homes(); }
   Status remove_home(uint64_t segment) override { return log_->remove_home(segment); }
   void note_durable() override { log_->note_durable(); }
   storage::Place place_of(Index index) const override { return log_->place_of(index); }
@@ -56,6 +56,7 @@ class FaultyLog final : public storage::LogStore {
   Index last() const override { return log_->last(); }
   Index durable() const override { return log_->durable(); }
   uint64_t disk_bytes() const override { return log_->disk_bytes(); }
+  storage::LogRoom room() const override { return log_->room(); }
   uint64_t last_append_us() const override { return log_->last_append_us(); }
   uint64_t oldest_pending_us() const override { return log_->oldest_pending_us(); }
   int event_fd() const override { return log_->event_fd(); }

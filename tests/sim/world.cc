@@ -283,7 +283,9 @@ void World::check_end() {
   if (!entries) return wrong(fmt::format("the log can't be read: {}", entries.error().message));
   for (std::string& broken : history_.check(*entries)) wrong(std::move(broken));
   for (const auto& one : nodes_) {
-    if (one->running()) check_blocks(*one);
+    if (!one->running()) continue;
+    check_blocks(*one);
+    check_segments(*one);
   }
 }
 

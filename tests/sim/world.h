@@ -107,6 +107,7 @@ class World {
   bool converged();
   void check_end();
   void check_blocks(SimNode& one);
+  void check_segments(SimNode& one);
   void wrong(std::string what);
   void mix(uint64_t value);
   void say(const std::string& what);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "storage/kv/segment_use.h"
 #include "tests/sim/world.h"
 
 namespace ballast::sim {
@@ -124,7 +125,10 @@ void World::check_durable_majority(SimNode& one, Index index, Term term, bool ev
     return has(node(id).disk().durable()) || std::ranges::any_of(lost_disks_[id], has);
   };
   std::vector<raft::ConfigurationAt> in_force{{Index(), server::configuration_of(founders_)}};
-  for (raft::ConfigurationAt& next : one.node().membership().configurations()) {
+  std::vector<raft::ConfigurationAt> known = one.node().membership().later();
+  known.insert(known.begin(), one.node().membership().first());
+  for (raft::ConfigurationAt& next : known) {
+    if (next.index == Index()) continue;
     if (next.index <= index) in_force.clear();
     in_force.push_back(std::move(next));
   }
@@ -163,6 +167,14 @@ void World::check_blocks(SimNode& one) {
   if (!found || found->damaged_size() > 0)
     wrong(fmt::format("node {} has {} blocks that it can't read", one.id(),
                       found ? found->damaged_size() : -1));
+}
+
+// What its counters say is live in each log segment is what the places of its blocks say.
+void World::check_segments(SimNode& one) {
+  const auto counted = one.node().state().segments();
+  const auto expected = storage::count_uses(*one.rows().open());
+  if (!counted || !expected || *counted != *expected)
+    wrong(fmt::format("node {} counts what is live in its log segments wrong", one.id()));
 }
 
 }  // namespace ballast::sim

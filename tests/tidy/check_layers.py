@@ -26,7 +26,7 @@ MAY_INCLUDE = {
 
 # Third-party and standard headers that belong to some rooms alone.
 ONLY_IN = {
-    r"rocksdb/": ["storage", "tests"],
+    r"rocksdb/": ["storage", "tests", "bench"],
     r"liburing": ["storage", "tests"],
     r"boost/asio": ["proto/net"],
     r"spdlog/": ["server", "tests"],

@@ -125,6 +125,7 @@ TEST(ExitCode, is_what_the_design_says) {
   EXPECT_EQ(exit_code(Errc::kUnknownOutcome), 3);
   EXPECT_EQ(exit_code(Errc::kRefused), 4);
   EXPECT_EQ(exit_code(Errc::kConflict), 4);
+  EXPECT_EQ(exit_code(Errc::kNoSpace), 4);
   for (const Errc code : {Errc::kNotFound, Errc::kUnavailable, Errc::kDeadline, Errc::kCorrupt,
                           Errc::kIo, Errc::kAckNotReached, Errc::kInternal})
     EXPECT_EQ(exit_code(code), 1) << errc_name(code);
@@ -281,6 +282,18 @@ TEST(Health, node_that_we_or_the_leader_cannot_reach_does_not_count) {
   unheard.nodes[0].peers[1].active = false;
   EXPECT_EQ(health_of(unheard).state, "degraded");
   EXPECT_NE(health_of(unheard).text.find("does not hear n3"), std::string::npos);
+}
+
+TEST(Health, a_full_disk_is_named) {
+  auto full = cluster_of_three();
+  full.nodes[2].full = true;
+  EXPECT_EQ(health_of(full).state, "degraded");
+  EXPECT_NE(health_of(full).text.find("the disk of n3 is full; 3 of 3"), std::string::npos);
+  full.nodes[1].full = true;
+  EXPECT_NE(health_of(full).text.find("the disks of n2, n3 are full"), std::string::npos);
+  full.nodes[1].full = full.nodes[2].full = false;
+  full.nodes[0].full = full.nodes[0].member.learner = true;
+  EXPECT_EQ(health_of(full).text.find("full"), std::string::npos);
 }
 
 TEST(Health, no_leader_or_no_majority_is_down) {

@@ -171,5 +171,42 @@ TEST(Stall, nobody_hands_over_to_a_node_that_would_not_lead) {
   EXPECT_EQ(node.core.view().transfer_to, NodeId(3));
 }
 
+TEST(FullDisk, is_told_to_the_leader_and_counted) {
+  LoneCore node(3);
+  lead(node, 3);
+  EXPECT_TRUE(node.core.majority_has_space());
+  node.hear(2, 1, HeartbeatReply{.full = true});
+  EXPECT_TRUE(node.core.view().peers[0].full);
+  EXPECT_TRUE(node.core.majority_has_space()) << "this node and node 3";
+  EXPECT_EQ(node.core.successor_with_space(), NodeId(3));
+  node.core.set_full(true);
+  EXPECT_FALSE(node.core.majority_has_space());
+  node.hear(2, 1, HeartbeatReply{});
+  EXPECT_TRUE(node.core.majority_has_space()) << "nodes 2 and 3";
+  node.hear(2, 1, HeartbeatReply{.full = true});
+  node.hear(3, 1, HeartbeatReply{.full = true});
+  EXPECT_EQ(node.core.successor_with_space(), NodeId());
+  EXPECT_TRUE(node.propose(10)) << "what still fits is the node's to know";
+}
+
+TEST(FullDisk, a_follower_says_so_in_its_heartbeats) {
+  LoneCore node(3);
+  node.core.set_full(true);
+  const auto sent = node.hear(2, 7, Heartbeat{});
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(std::get<HeartbeatReply>(sent[0].body), HeartbeatReply{.full = true});
+}
+
+TEST(FullDisk, who_has_space_is_handed_over_to_first) {
+  LoneCore node(3);
+  lead(node, 3);
+  ASSERT_TRUE(node.propose(10));
+  node.acknowledge(2, node.core.last().value());
+  node.hear(2, 1, HeartbeatReply{.full = true});
+  node.hear(3, 1, HeartbeatReply{});
+  ASSERT_TRUE(node.core.transfer_leadership(NodeId()));
+  EXPECT_EQ(node.core.view().transfer_to, NodeId(3)) << "though it has less of the log";
+}
+
 }  // namespace
 }  // namespace ballast::raft::testing

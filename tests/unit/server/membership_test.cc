@@ -38,7 +38,7 @@ TEST(Membership, history_follows_the_log) {
   EXPECT_EQ(membership.newest_index(), Index(5));
   membership.replace_from(Index(5));
   EXPECT_EQ(text_of(membership.newest()), "voters 1, learners 2");
-  EXPECT_EQ(membership.configurations().size(), 1U);
+  EXPECT_EQ(membership.later().size(), 1U);
   membership.replace_from(Index(1));
   EXPECT_EQ(text_of(membership.newest()), "voters 1") << "the founding one stays";
 }

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "tests/unit/server/one_node.h"
 
 namespace ballast::server {
@@ -136,6 +138,116 @@ TEST(Node, a_configuration_goes_through_the_log_like_everything_else) {
     EXPECT_TRUE(!promoted && promoted.error().code == Errc::kRefused)
         << "nobody has heard of it yet";
     EXPECT_FALSE(one.node->core().configuration().joint());
+  });
+}
+
+// ---- a full disk ----
+
+constexpr uint64_t kPlenty = 1000 * limits::kMiB;
+constexpr uint64_t kNoSegment = 20 * limits::kMiB;  // above the floor of 8
+
+SpaceOptions space_of(const std::atomic<uint64_t>& free) {
+  return {.name = "n1",
+          .directory = "/data",
+          .segment_bytes = 16 * limits::kMiB,
+          .write_buffer_bytes = 8 * limits::kMiB,
+          .measure = [&free] { return storage::Space{free, kPlenty}; }};
+}
+
+std::vector<Node::Draft> delete_draft() {
+  std::vector<Node::Draft> drafts = draft();
+  drafts[0].frees = true;
+  return drafts;
+}
+
+asio::awaitable<Errc> write_outcome(OneNode& one, std::vector<Node::Draft> drafts) {
+  const auto written = co_await one.node->write(std::move(drafts), pb::ACK_SYNC, soon());
+  co_return written ? Errc{} : written.error().code;
+}
+
+TEST(FullDisk, refuses_writes_takes_deletes_and_is_over_by_itself) {
+  std::atomic<uint64_t> free = 0;
+  OneNode one(1, {}, space_of(free));
+  one.run([&]() -> asio::awaitable<void> {
+    EXPECT_TRUE(one.node->full());
+    const auto refused = co_await one.node->write(draft(), pb::ACK_SYNC, soon());
+    EXPECT_TRUE(!refused && refused.error().code == Errc::kNoSpace);
+    EXPECT_EQ(co_await write_outcome(one, delete_draft()), Errc{});
+    EXPECT_TRUE(co_await one.node->linearize(soon()));
+    free = kPlenty;
+    while (one.node->full()) co_await one.turn();
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    free = 0;
+    while (!one.node->full()) co_await one.turn();
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc::kNoSpace);
+  });
+}
+
+TEST(FullDisk, a_primary_takes_nothing_that_no_majority_can_store) {
+  std::atomic<uint64_t> free = kPlenty;
+  OneNode one(3, {}, space_of(free));
+  one.run([&]() -> asio::awaitable<void> {
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    one.peers.full = true;
+    while (one.node->core().majority_has_space()) co_await one.turn();
+    EXPECT_FALSE(one.node->full());
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc::kNoSpace);
+    EXPECT_EQ(co_await write_outcome(one, delete_draft()), Errc{});
+    one.peers.full = false;
+    while (!one.node->core().majority_has_space()) co_await one.turn();
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+  });
+}
+
+// Nobody else can be the primary while they do not answer TimeoutNow, but it is tried.
+TEST(FullDisk, a_primary_hands_over_to_who_has_space) {
+  std::atomic<uint64_t> free = kPlenty;
+  OneNode one(3, {}, space_of(free));
+  one.run([&]() -> asio::awaitable<void> {
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    free = 0;
+    while (!one.node->core().view().transfer_to) co_await one.turn();
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc::kUnavailable);
+  });
+}
+
+TEST(FullDisk, an_append_waits_until_it_can_be_stored_or_nobody_wants_it) {
+  std::atomic<uint64_t> free = kNoSegment;
+  OneNode one(1, {}, space_of(free));
+  one.run([&]() -> asio::awaitable<void> {
+    while (one.node->log().room().next != storage::Outlook::kLacking) co_await one.turn();
+    std::vector<Entry> entries;
+    for (uint64_t i = 1; i <= 4; ++i)
+      entries.emplace_back(one.node->core().term(), one.node->core().last() + i, EntryKind::kBlock,
+                           Bytes(), Bytes(MutableBytes(4 * limits::kMiB)));
+    const std::span all(entries);
+    EXPECT_TRUE(co_await one.node->room_for(all.first(2), [] { return false; }));
+    EXPECT_FALSE(co_await one.node->room_for(all, [] { return true; }));
+    int asked = 0;
+    EXPECT_TRUE(co_await one.node->room_for(all, [&] {
+      ++asked;
+      free = kPlenty;
+      return false;
+    }));
+    EXPECT_GT(asked, 0) << "it did not wait";
+    EXPECT_EQ(one.node->log().room().next, storage::Outlook::kAssured);
+  });
+}
+
+TEST(FullDisk, what_finds_no_space_for_its_rows_is_applied_when_there_is_some) {
+  OneNode one(1);
+  one.run([&]() -> asio::awaitable<void> {
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    one.rows_full = true;
+    const Index before = one.node->state().applied().index;
+    const auto late = co_await one.node->write(draft(), pb::ACK_SYNC,
+                                               Clock::now() + std::chrono::milliseconds(300));
+    EXPECT_TRUE(!late && late.error().code == Errc::kUnknownOutcome);
+    EXPECT_EQ(one.node->core().commit(), before + 1);
+    EXPECT_EQ(one.node->state().applied().index, before);
+    one.rows_full = false;
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    EXPECT_EQ(one.node->state().applied().index, before + 2);
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "server/service/service.h"
 #include "server/transport/peer_transport.h"
 #include "storage/identity.h"
+#include "storage/kv/database.h"
 #include "storage/log/segment_log.h"
 #include "tests/unit/storage/temporary_directory.h"
 
@@ -31,6 +33,7 @@ class FakePeers : public PeerSender {
   explicit FakePeers(asio::any_io_executor executor) : executor_(std::move(executor)) {}
 
   bool acknowledge = true;
+  bool full = false;  // their disks
   Node* node = nullptr;
 
   void send(raft::Message message) override {
@@ -39,7 +42,7 @@ class FakePeers : public PeerSender {
     if (const auto* append = std::get_if<raft::Append>(&message.body); append && acknowledge)
       answer(message, raft::AppendReply{.index = append->previous_index + append->entries.size()});
     if (const auto* beat = std::get_if<raft::Heartbeat>(&message.body); beat && acknowledge)
-      answer(message, raft::HeartbeatReply{.round = beat->round});
+      answer(message, raft::HeartbeatReply{.round = beat->round, .full = full});
   }
 
  private:
@@ -52,23 +55,55 @@ class FakePeers : public PeerSender {
   asio::any_io_executor executor_;
 };
 
+// Rows that find no space while they are told so.
+class RefusingRows final : public storage::RowStore {
+ public:
+  RefusingRows(std::unique_ptr<RowStore> rows, const std::atomic<bool>& full)
+      : rows_(std::move(rows)), full_(full) {}
+  Result<std::optional<std::string>> get(const std::string& key) const override {
+    return rows_->get(key);
+  }
+  std::unique_ptr<storage::RowCursor> scan(const std::string& lower,
+                                           const std::string& upper) const override {
+    return rows_->scan(lower, upper);
+  }
+  Result<std::optional<std::string>> last_key(const std::string& lower,
+                                              const std::string& upper) const override {
+    return rows_->last_key(lower, upper);
+  }
+  std::unique_ptr<storage::RowView> snapshot() const override { return rows_->snapshot(); }
+  Status write(std::span<const storage::RowChange> changes) override {
+    if (full_) return fail(Errc::kNoSpace, "cannot write a batch");
+    return rows_->write(changes);
+  }
+  Status flush() override { return rows_->flush(); }
+
+ private:
+  std::unique_ptr<RowStore> rows_;
+  const std::atomic<bool>& full_;
+};
+
 class OneNode {
  public:
   using Body = std::function<asio::awaitable<void>()>;
 
   // Member 1 of so many.
-  explicit OneNode(unsigned members = 1, ListenerOptions options = {}) : peers(io.get_executor()) {
+  explicit OneNode(unsigned members = 1, ListenerOptions options = {}, SpaceOptions space = {})
+      : peers(io.get_executor()) {
     cluster.id = Uuid::random();
     cluster.self = NodeId(1);
     for (unsigned id = 1; id <= members; ++id)
       cluster.members.push_back({NodeId(id), fmt::format("n{}", id), {"127.0.0.1", 1}});
     directory = must(storage::DataDirectory::open(directory_.path(), cluster.id, cluster.self));
-    auto log = must(
-        storage::open_segment_log({.directory = directory->log_path(), .segment_bytes = 16 << 20}));
-    auto state = must(storage::StateMachine::open({.directory = directory->state_path(),
-                                                   .write_buffer_bytes = 8 << 20,
-                                                   .block_cache_bytes = 8 << 20},
-                                                  log->payloads()));
+    storage::LogOptions log_options{.directory = directory->log_path(), .segment_bytes = 16 << 20};
+    if (space.measure)
+      log_options.may_take = [space](uint64_t bytes) { return space.may_take(bytes); };
+    auto log = must(storage::open_segment_log(std::move(log_options)));
+    auto rows = must(storage::open_database({.directory = directory->state_path(),
+                                             .write_buffer_bytes = 8 << 20,
+                                             .block_cache_bytes = 8 << 20}));
+    auto state = must(storage::StateMachine::over(
+        std::make_unique<RefusingRows>(std::move(rows), rows_full), log->payloads()));
     raft::Options raft{.id = cluster.self, .seed = 1};
     raft.heartbeat_ticks = 1;
     raft.election_ticks_min = 5;
@@ -79,9 +114,10 @@ class OneNode {
       founding.mutable_members()->rbegin()->set_voter(true);
     }
     const auto executor = io.get_executor();
-    node = std::make_unique<Node>(executor, workers.get_executor(),
-                                  NodeOptions{.raft = raft, .founding = founding}, std::move(log),
-                                  std::move(state));
+    node = std::make_unique<Node>(
+        executor, workers.get_executor(),
+        NodeOptions{.raft = raft, .founding = founding, .space = std::move(space)}, std::move(log),
+        std::move(state));
     log_events = std::make_unique<LogEvents>(executor, *node);
     peers.node = node.get();
     transport = std::make_unique<PeerTransport>(executor, cluster, *node);
@@ -170,6 +206,7 @@ class OneNode {
   storage::TemporaryDirectory directory_;
 
  public:
+  std::atomic<bool> rows_full = false;
   asio::io_context io{1};
   asio::thread_pool workers{2};
   ClusterConfig cluster;

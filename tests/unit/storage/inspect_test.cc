@@ -3,6 +3,7 @@
 #include <fstream>
 #include <map>
 
+#include "storage/kv/block_rows.h"
 #include "storage/kv/inspect_state.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/inspect_log.h"
@@ -25,6 +26,11 @@ std::map<std::string, std::string> contents(const std::string& directory) {
     files[file.path()] = std::string(std::istreambuf_iterator<char>(in), {});
   }
   return files;
+}
+
+uint64_t rows_of(const StateReport& state, std::string_view kind) {
+  const auto found = std::ranges::find(state.kinds, kind, &StateReport::Kind::name);
+  return found == state.kinds.end() ? 0 : found->rows;
 }
 
 // A node's log and rows: three blocks and a key that names two of them.
@@ -87,13 +93,10 @@ TEST_F(Inspect, a_whole_disk) {
   const StateReport state = look_at_state();
   EXPECT_EQ(state.applied.index(), 4u);
   EXPECT_EQ(state.damaged_blocks, 0u);
-  const auto rows_of = [&](std::string_view name) {
-    return std::ranges::find(state.kinds, name, &StateReport::Kind::name)->rows;
-  };
-  EXPECT_EQ(rows_of("keys"), 1u);
-  EXPECT_EQ(rows_of("blocks"), 3u);
-  EXPECT_EQ(rows_of("places"), 3u);
-  EXPECT_EQ(rows_of("leases"), 1u) << "of the block that nothing names";
+  EXPECT_EQ(rows_of(state, "keys"), 1u);
+  EXPECT_EQ(rows_of(state, "blocks"), 3u);
+  EXPECT_EQ(rows_of(state, "places"), 3u);
+  EXPECT_EQ(rows_of(state, "leases"), 1u) << "of the block that nothing names";
   EXPECT_TRUE(contents(directory_.path()) == before) << "looking changed something";
 }
 
@@ -107,6 +110,25 @@ TEST_F(Inspect, a_rotten_payload_is_damage_of_the_log_and_of_a_block) {
   const StateReport state = look_at_state();
   EXPECT_EQ(state.damaged_blocks, 1u);
   EXPECT_EQ(state.damaged, std::vector{digest_of_first_});
+}
+
+TEST_F(Inspect, blocks_whose_home_is_the_database) {
+  {
+    const auto rows = open_database({directory_ / "state", 1 << 20, 1 << 20, nullptr});
+    ASSERT_TRUE(rows);
+    for (const auto& [seed, bytes] :
+         {std::pair(1, block_bytes(1, kBlockBytes)), std::pair(2, block_bytes(99, kBlockBytes))}) {
+      const Digest digest = digest_of(reference_of(block_bytes(seed, kBlockBytes)));
+      const BytesRow row = bytes_row(digest, bytes);
+      const std::string place = place_key(digest);
+      ASSERT_TRUE((*rows)->write(std::vector<RowChange>{row.change(), {place, std::nullopt}}));
+    }
+    ASSERT_TRUE((*rows)->flush());
+  }
+  const StateReport state = look_at_state();
+  EXPECT_EQ(rows_of(state, "bytes"), 1u) << "of those that could be read";
+  EXPECT_EQ(rows_of(state, "places"), 1u);
+  EXPECT_EQ(state.damaged, std::vector{digest_of(reference_of(block_bytes(2, kBlockBytes))).hex()});
 }
 
 TEST_F(Inspect, the_last_record_is_missed_because_it_was_durable) {

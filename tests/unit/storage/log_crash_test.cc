@@ -1,8 +1,10 @@
 // A process that is killed under load: what it acknowledged over a pipe is there afterwards.
+// BALLAST_KILLS=200 for more rounds than 15.
 #include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <random>
 
 #include "tests/unit/storage/log_testing.h"
@@ -39,11 +41,14 @@ size_t payload_of(uint64_t index) { return index % 7 == 0 ? 150'000 : index * 37
   }
 }
 
-TEST(LogCrash, acknowledged_entries_survive_kill_9) {
+// Each round reads all of the log, which grows with each.
+constexpr uint64_t kKillsOfALog = 15;
+
+void kill_again_and_again(unsigned seed) {
   const TemporaryDirectory directory;
-  std::mt19937 random(7);
+  std::mt19937 random(seed);
   std::vector<uint64_t> terms;  // acknowledged, of index 1, 2, ...
-  for (uint64_t term = 1; term <= 15; ++term) {
+  for (uint64_t term = 1; term <= kKillsOfALog; ++term) {
     int pipe[2];
     ASSERT_EQ(::pipe(pipe), 0);
     const pid_t child = ::fork();
@@ -81,6 +86,16 @@ TEST(LogCrash, acknowledged_entries_survive_kill_9) {
     // What was not acknowledged may be there too, and stays.
     terms.clear();
     for (const Entry& entry : entries) terms.push_back(entry.term.value());
+  }
+}
+
+TEST(LogCrash, acknowledged_entries_survive_kill_9) {
+  const char* const text = std::getenv("BALLAST_KILLS");
+  const uint64_t kills = text == nullptr ? kKillsOfALog : std::strtoull(text, nullptr, 10);
+  for (uint64_t i = 0; i < kills && !HasFailure(); i += kKillsOfALog) {
+    const auto seed = static_cast<unsigned>(7 + i);
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    kill_again_and_again(seed);
   }
 }
 

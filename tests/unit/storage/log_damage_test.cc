@@ -1,7 +1,9 @@
 // The decision table of docs/formats/log_segment.md, row by row: a torn tail is cut off, anything
 // else is an error that names file and offset.
 #include <algorithm>
+#include <chrono>
 
+#include "proto/base/clock.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"
 #include "storage/log/segment_file.h"
@@ -36,6 +38,24 @@ class KilledLog {
         log->note_durable();
         poll_until(*log, [&] { return log->oldest_pending_us() == 0; });
       }
+      hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
+    }
+    forget_durable_mark();
+  }
+
+  // Two batches, the second handed over while the first is under way, and a note is asked for in
+  // between, `since` after the log was opened.
+  void append_under_load_and_kill(const Entry& first, const Entry& second,
+                                  std::chrono::milliseconds since) {
+    {
+      SimulatedTime time{Clock::now(), wall_clock_ms()};
+      simulate_time(&time);
+      const auto log = open_log(small_log(directory_.path()));
+      log->append(std::nullopt, {first}, [] {});
+      time.now += since;
+      log->note_durable();
+      append_and_wait(*log, {second});
+      simulate_time(nullptr);
       hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
     }
     forget_durable_mark();
@@ -194,6 +214,38 @@ TEST(LogDamage, the_last_batch_is_rot_once_the_log_has_been_idle) {
       log.expect_entries(first);  // the window that the format page describes
     }
   }
+}
+
+TEST(LogDamage, under_load_the_log_notes_each_second_how_far_it_is_durable) {
+  for (const bool late : {false, true}) {
+    KilledLog log({{make_entry(1, 1, 10)}});
+    log.append_under_load_and_kill(make_entry(2, 1, 10), make_entry(3, 1, 10),
+                                   std::chrono::milliseconds(late ? 1000 : 999));
+    // Neither record 2 nor one behind it is left to tell.
+    write_at(log.segment(), kHeader + 8192, std::string(2 * 8192, '\0'));
+    if (late) {
+      log.expect_corrupt(1, kHeader + 8192, "magic");
+    } else {
+      log.expect_entries({make_entry(1, 1, 10)});
+    }
+  }
+}
+
+TEST(LogDamage, a_hard_state_that_was_cut_off_is_an_error) {
+  for (const uint64_t bytes : {uint64_t{0}, uint64_t{100}, 2 * kHardStateSlotBytes - 1}) {
+    const KilledLog log({{make_entry(1, 1, 10)}});
+    std::filesystem::resize_file(log / "hard_state", bytes);
+    const auto opened = log.open();
+    ASSERT_FALSE(opened);
+    EXPECT_EQ(opened.error().code, Errc::kCorrupt) << opened.error().message;
+    EXPECT_NE(opened.error().message.find("let it join as a new node"), std::string::npos);
+  }
+}
+
+TEST(LogDamage, a_segment_that_ends_within_its_header_is_damaged) {
+  const KilledLog log({{make_entry(1, 1, 10)}});
+  std::filesystem::resize_file(log.segment(), 100);
+  log.expect_corrupt(1, 100, "cut off");
 }
 
 TEST(LogDamage, either_copy_of_the_hard_state_says_how_far_the_log_was_durable) {

@@ -217,7 +217,7 @@ TEST_F(Reads, rows_are_frozen) {
     for (rows->SeekToFirst(); rows->Valid(); rows->Next())
       dump += rows->key().ToString(true) + " " + rows->value().ToString(true) + "\n";
   }
-  EXPECT_EQ(golden("rows/rows_v2.txt", dump), dump);
+  EXPECT_EQ(golden("rows/rows_v3.txt", dump), dump);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "proto/base/crc32c.h"
 #include "proto/base/limits.h"
+#include "storage/kv/database.h"
 #include "storage/kv/state_machine.h"
 #include "tests/unit/storage/temporary_directory.h"
 #include "tests/unit/storage/test_payloads.h"
@@ -153,11 +154,40 @@ inline std::unique_ptr<StateMachine> open_state(
   return machine ? *std::move(machine) : nullptr;
 }
 
+// Rows that somebody else owns and looks at.
+class LentRows final : public RowStore {
+ public:
+  explicit LentRows(RowStore& rows) : rows_(rows) {}
+  Result<std::optional<std::string>> get(const std::string& key) const override {
+    return rows_.get(key);
+  }
+  std::unique_ptr<RowCursor> scan(const std::string& lower,
+                                  const std::string& upper) const override {
+    return rows_.scan(lower, upper);
+  }
+  Result<std::optional<std::string>> last_key(const std::string& lower,
+                                              const std::string& upper) const override {
+    return rows_.last_key(lower, upper);
+  }
+  std::unique_ptr<RowView> snapshot() const override { return rows_.snapshot(); }
+  Status write(std::span<const RowChange> changes) override { return rows_.write(changes); }
+  Status flush() override { return rows_.flush(); }
+
+ private:
+  RowStore& rows_;
+};
+
 // A machine, the entries it was given, and a clock for their time stamps.
 class StateTester {
  public:
-  explicit StateTester(std::string directory)
-      : directory_(std::move(directory)), machine_(open_state(directory_, payloads_)) {}
+  explicit StateTester(std::string directory,
+                       std::shared_ptr<TestPayloads> payloads = std::make_shared<TestPayloads>())
+      : directory_(std::move(directory)), payloads_(std::move(payloads)) {
+    open();
+  }
+  StateTester(const StateTester&) = delete;
+  StateTester& operator=(const StateTester&) = delete;
+  ~StateTester() { close(); }
 
   StateMachine& machine() { return *machine_; }
   TestPayloads& payloads() { return *payloads_; }
@@ -208,14 +238,30 @@ class StateTester {
     return machine_->missing({&digest, 1})->empty();
   }
   std::string digest() const { return machine_->state_digest()->digest(); }
+  // The rows under the machine.
+  RowStore& rows() { return *database_; }
   void reopen() {
-    machine_.reset();
-    machine_ = open_state(directory_, payloads_);
+    close();
+    open();
   }
 
  private:
+  void close() {
+    machine_.reset();
+    database_.reset();
+  }
+  void open() {
+    auto database = open_database({directory_, 8 << 20, 8 << 20, nullptr});
+    ASSERT_TRUE(database) << database.error().to_string();
+    database_ = *std::move(database);
+    auto machine = StateMachine::over(std::make_unique<LentRows>(*database_), payloads_);
+    ASSERT_TRUE(machine) << machine.error().to_string();
+    machine_ = *std::move(machine);
+  }
+
   std::string directory_;
-  std::shared_ptr<TestPayloads> payloads_ = std::make_shared<TestPayloads>();
+  std::shared_ptr<TestPayloads> payloads_;
+  std::unique_ptr<RowStore> database_;
   std::unique_ptr<StateMachine> machine_;
   std::vector<Entry> entries_;
   std::vector<pb::ApplyResult> results_;

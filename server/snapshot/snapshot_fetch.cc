@@ -1,0 +1,239 @@
+#include "server/snapshot/snapshot_fetch.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "proto/base/check.h"
+#include "proto/net/worker.h"
+
+namespace ballast::server {
+namespace {
+
+constexpr auto kPauseAfterFailure = std::chrono::seconds(1);
+constexpr size_t kBlocksOfBatch = 64;  // what a crash loses at most
+constexpr int kConnectionsPerReplica = 2;
+constexpr int kTriesPerBlock = 3;  // at each connection, on average
+
+}  // namespace
+
+struct SnapshotFetch::Pull {
+  explicit Pull(asio::any_io_executor executor) : changed(std::move(executor)) {}
+
+  bool over() const { return unfinished == 0 || !failure.message.empty(); }
+
+  std::deque<pb::BlockRef> wanted;
+  size_t unfinished = 0;  // the wanted ones, and those that are under way
+  int tries_left = 0;
+  uint64_t bytes = 0;
+  Error failure{Errc::kInternal, ""};  // why it is over too early
+  int running = 0;
+  net::Signal changed;
+};
+
+SnapshotFetch::SnapshotFetch(asio::any_io_executor executor, asio::any_io_executor workers,
+                             Node& node, const ClusterConfig& cluster,
+                             storage::StateOptions incoming, std::function<void()> on_whole)
+    : executor_(executor),
+      workers_(asio::make_strand(std::move(workers))),
+      node_(node),
+      cluster_(cluster),
+      options_(std::move(incoming)),
+      on_whole_(std::move(on_whole)),
+      ended_(executor) {}
+
+void SnapshotFetch::need(Index index) {
+  if (running_ || whole_ || stopping_ || Clock::now() < not_before_) return;
+  running_ = true;
+  asio::co_spawn(executor_, run(index), [this](std::exception_ptr error) {
+    BALLAST_CHECK(!error, "fetching a snapshot threw");
+    running_ = false;
+    ended_.notify();
+  });
+}
+
+asio::awaitable<void> SnapshotFetch::stop() {
+  stopping_ = true;
+  for (const auto& weak : replicas_) {
+    if (const auto replica = weak.lock()) replica->close();
+  }
+  while (running_) co_await ended_.wait_until(Clock::time_point::max());
+}
+
+void SnapshotFetch::keep(const std::shared_ptr<Replica>& replica) {
+  std::erase_if(replicas_, [](const auto& weak) { return weak.expired(); });
+  replicas_.push_back(replica);
+  if (stopping_) replica->close();
+}
+
+// The members that the log names, and those of the configuration file: a node that is new to the
+// cluster knows no others.
+std::vector<net::Endpoint> SnapshotFetch::others() const {
+  std::map<uint64_t, net::Endpoint> endpoints;
+  for (const MemberConfig& member : cluster_.members)
+    endpoints.emplace(member.id.value(), member.address);
+  for (const pb::ConfigurationMember& member : node_.membership().newest().members()) {
+    if (auto address = net::parse_endpoint(member.address()))
+      endpoints.insert_or_assign(member.id(), *std::move(address));
+  }
+  endpoints.erase(cluster_.self.value());
+  std::vector<net::Endpoint> others;
+  for (auto& [id, endpoint] : endpoints) {
+    // The primary has what is needed for certain.
+    const bool leads = NodeId(id) == node_.core().leader();
+    others.insert(leads ? others.begin() : others.end(), std::move(endpoint));
+  }
+  return others;
+}
+
+asio::awaitable<void> SnapshotFetch::run(Index index) {
+  node_.hold_segments(true);
+  const Status done = co_await attempt(index);
+  co_await net::on_worker(workers_, [this] { incoming_.reset(); });
+  node_.hold_segments(done.has_value());
+  not_before_ = Clock::now() + kPauseAfterFailure;
+  if (done) {
+    whole_ = true;
+    on_whole_();
+  } else if (!stopping_) {
+    spdlog::warn("no snapshot could be fetched: {}; it will be tried again", done.error().message);
+  }
+}
+
+asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
+  const auto began = Clock::now();
+  pb::OpenSnapshotReply opened;
+  BALLAST_CO_TRY(const auto source, co_await open_at(index, opened));
+  spdlog::info("fetching a snapshot of entry {} from {}: {} blocks, {} MiB", opened.index(),
+               source->address().to_string(), opened.blocks(), opened.block_bytes() >> 20);
+  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this]() -> Status {
+    BALLAST_TRY(incoming_, storage::IncomingSnapshot::open(options_));
+    return incoming_->begin();
+  }));
+  BALLAST_CO_TRY_STATUS(co_await fetch_rows(*source, opened.id()));
+  source->close();
+  BALLAST_CO_TRY_STATUS(co_await fetch_blocks());
+  const storage::LogBase base{Index(opened.index()), Term(opened.term()), opened.chain()};
+  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [&] { return incoming_->finish(base); }));
+  spdlog::info("the snapshot of entry {} is whole after {} ms", base.index,
+               (Clock::now() - began) / std::chrono::milliseconds(1));
+  co_return Status{};
+}
+
+asio::awaitable<Result<std::shared_ptr<Replica>>> SnapshotFetch::open_at(
+    Index index, pb::OpenSnapshotReply& opened) {
+  Error last{Errc::kUnavailable, "no other member is known"};
+  for (const net::Endpoint& address : others()) {
+    auto replica = co_await Replica::connect(executor_, address);
+    if (!replica) {
+      last = replica.error();
+      continue;
+    }
+    keep(*replica);
+    pb::Request request;
+    request.mutable_open_snapshot()->set_index(index.value());
+    auto answer = co_await (*replica)->ask(std::move(request));
+    if (answer) {
+      opened = answer->reply.open_snapshot();
+      co_return *std::move(replica);
+    }
+    (*replica)->close();
+    last = answer.error();
+  }
+  co_return std::unexpected(std::move(last));
+}
+
+asio::awaitable<Status> SnapshotFetch::fetch_rows(Replica& source, uint64_t id) {
+  std::string after;
+  for (bool last = false; !last;) {
+    pb::Request request;
+    request.mutable_read_snapshot()->set_id(id);
+    request.mutable_read_snapshot()->set_after(after);
+    BALLAST_CO_TRY(const Replica::Answer answer, co_await source.ask(std::move(request)));
+    pb::RowPage page;
+    const std::string_view bytes = answer.payload.text();
+    if (!page.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+      co_return fail(Errc::kCorrupt, "rows from {} can't be parsed", source.address().to_string());
+    last = answer.reply.read_snapshot().last();
+    if (page.rows().empty() && !last)
+      co_return fail(Errc::kCorrupt, "{} sent a page without rows", source.address().to_string());
+    if (!page.rows().empty()) after = page.rows().rbegin()->key();
+    BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [&] { return incoming_->add(page); }));
+  }
+  co_return Status{};
+}
+
+asio::awaitable<Status> SnapshotFetch::fetch_blocks() {
+  const auto pull = std::make_unique<Pull>(executor_);
+  std::optional<Digest> after;
+  while (true) {
+    if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
+    BALLAST_CO_TRY(const auto blocks, co_await net::on_worker(workers_, [&] {
+                     return incoming_->missing(*node_.state().rows(), after, kBlocksOfBatch);
+                   }));
+    if (blocks.empty()) break;
+    BALLAST_CO_TRY(after, Digest::from_raw(blocks.back().digest()));
+    pull->wanted.assign(blocks.begin(), blocks.end());
+    pull->unfinished = blocks.size();
+    const auto addresses = others();
+    pull->tries_left = kTriesPerBlock * static_cast<int>(addresses.size() * kBlocksOfBatch);
+    for (int i = 0; i < kConnectionsPerReplica; ++i) {
+      for (const net::Endpoint& address : addresses) {
+        ++pull->running;
+        asio::co_spawn(executor_, pull_from(address, *pull), [&pull = *pull](std::exception_ptr e) {
+          BALLAST_CHECK(!e, "fetching blocks threw");
+          --pull.running;
+          pull.changed.notify();
+        });
+      }
+    }
+    while (pull->running > 0) co_await pull->changed.wait_until(Clock::time_point::max());
+    if (pull->unfinished > 0)
+      co_return fail(pull->failure.code, "{} blocks did not come: {}", pull->unfinished,
+                     pull->failure.message);
+    BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this] { return incoming_->flush(); }));
+  }
+  spdlog::info("{} MiB of blocks were fetched", pull->bytes >> 20);
+  co_return Status{};
+}
+
+asio::awaitable<void> SnapshotFetch::pull_from(net::Endpoint address, Pull& pull) {
+  auto replica = co_await Replica::connect(executor_, std::move(address));
+  if (!replica) {
+    // Others may bring everything; only if none is left this is why.
+    if (pull.running == 1 && pull.unfinished > 0) pull.failure = replica.error();
+    co_return;
+  }
+  keep(*replica);
+  while (!pull.over() && co_await pull_one(**replica, pull)) continue;
+  (*replica)->close();
+}
+
+// False if the connection is of no more use.
+asio::awaitable<bool> SnapshotFetch::pull_one(Replica& replica, Pull& pull) {
+  if (pull.wanted.empty()) {
+    co_await pull.changed.wait_until(Clock::time_point::max());
+    co_return true;
+  }
+  const pb::BlockRef block = std::move(pull.wanted.front());
+  pull.wanted.pop_front();
+  pb::Request request;
+  request.mutable_get_block()->set_digest(block.digest());
+  auto answer = co_await replica.ask(std::move(request));
+  Status added = answer ? Status{} : std::unexpected(answer.error());
+  if (answer) {
+    added = co_await net::on_worker(workers_,
+                                    [&] { return incoming_->add_block(block, answer->payload); });
+  }
+  if (added) {
+    pull.bytes += answer->payload.size();
+    --pull.unfinished;
+  } else {
+    pull.wanted.push_back(block);
+    if (--pull.tries_left <= 0 || pull.running == 1) pull.failure = added.error();
+  }
+  pull.changed.notify();
+  co_return !replica.closed();
+}
+
+}  // namespace ballast::server

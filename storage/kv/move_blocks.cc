@@ -1,0 +1,131 @@
+// The life of log segments, seen from the rows: what lies in them, and how it gets out of one.
+#include <utility>
+
+#include "storage/kv/block_rows.h"
+#include "storage/kv/row_keys.h"
+#include "storage/kv/segment_use.h"
+#include "storage/kv/state_impl.h"
+
+namespace ballast::storage {
+namespace {
+
+Result<SegmentMove> find_blocks(const RowView& rows, uint64_t segment) {
+  SegmentMove move{.segment = segment};
+  const std::string prefix = kind_key(RowKind::kPlace);
+  const auto places = rows.scan(prefix, prefix_end(prefix));
+  for (; places->valid(); places->next()) {
+    BALLAST_TRY(const auto place, parse_row<pb::PlaceRow>(places->value()));
+    if (place.segment() != segment) continue;
+    BALLAST_TRY(move.left.emplace_back(), Digest::from_raw(places->key().substr(prefix.size())));
+  }
+  BALLAST_TRY_STATUS(places->status());
+  return move;
+}
+
+Result<std::optional<SegmentUse>> segment_use(const RowView& rows, uint64_t segment) {
+  BALLAST_TRY(const auto value, rows.get(segment_use_key(segment)));
+  if (!value) return std::optional<SegmentUse>();
+  BALLAST_TRY(const SegmentUse use, parse_segment_use(segment, *value));
+  return std::optional(use);
+}
+
+// Blocks on their way from one segment into the database.
+struct Load {
+  std::vector<std::pair<Digest, Bytes>> blocks;
+  uint64_t bytes = 0;
+};
+
+// All rows of it change in one batch, so that each block has one home at any moment.
+Status write_load(RowStore& rows, const Load& load, const SegmentUse& before) {
+  BALLAST_TRY(const SegmentUse after, use_without(before, load.bytes, load.blocks.size()));
+  std::vector<std::string> keys;  // that the changes refer to
+  keys.reserve(2 * load.blocks.size());
+  std::vector<RowChange> changes;
+  for (const auto& [digest, bytes] : load.blocks) {
+    BytesRow row = bytes_row(digest, bytes);
+    changes.push_back({keys.emplace_back(std::move(row.key)), row.value});
+    changes.push_back({keys.emplace_back(place_key(digest)), std::nullopt});
+  }
+  const std::string counter = segment_use_key(after.sequence);
+  const std::string value = segment_use_value(after);
+  changes.push_back({counter, std::nullopt});
+  if (after.blocks > 0) changes.back().value = value;
+  return rows.write(changes);
+}
+
+// Takes blocks off the end of `move` until it has enough of them.
+Result<Load> read_load(const RowView& rows, const Payloads& payloads, SegmentMove& move,
+                       uint64_t bytes_max) {
+  Load load;
+  for (; !move.left.empty(); move.left.pop_back()) {
+    const Digest& digest = move.left.back();
+    BALLAST_TRY(const auto place, rows.row<pb::PlaceRow>(place_key(digest)));
+    if (!place || place->segment() != move.segment) continue;  // it has gone since it was found
+    BALLAST_TRY(const auto row, rows.row<pb::BlockRow>(block_key(digest)));
+    if (!row)
+      return fail(Errc::kCorrupt, "rows contradict each other: block {} has a place, and no row",
+                  digest.brief());
+    if (load.bytes > 0 && load.bytes + row->length() > bytes_max) break;
+    auto bytes = read_place(payloads, place_of(*place), digest, *row);
+    if (!bytes && bytes.error().code != Errc::kCorrupt)
+      return std::unexpected(std::move(bytes).error());
+    if (bytes) {
+      load.blocks.emplace_back(digest, *std::move(bytes));
+      load.bytes += row->length();
+    } else if (move.damaged++ == 0) {
+      move.first_damage = std::move(bytes).error().message;
+    }
+  }
+  return load;
+}
+
+}  // namespace
+
+Result<std::vector<SegmentUse>> StateMachine::segments() const {
+  std::vector<SegmentUse> uses;
+  const std::string prefix = kind_key(RowKind::kSegmentUse);
+  const auto rows = impl_->store->scan(prefix, prefix_end(prefix));
+  for (; rows->valid(); rows->next()) {
+    if (rows->key().size() != prefix.size() + 8)
+      return fail(Errc::kCorrupt, "the key of a segment's counter has {} bytes",
+                  rows->key().size());
+    BALLAST_TRY(uses.emplace_back(),
+                parse_segment_use(number_behind(rows->key(), prefix.size()), rows->value()));
+  }
+  BALLAST_TRY_STATUS(rows->status());
+  return uses;
+}
+
+Result<uint64_t> StateMachine::Impl::move_on(uint64_t segment, uint64_t bytes_max) {
+  while (true) {
+    BALLAST_TRY(const auto use, segment_use(*store, segment));
+    if (!use) {
+      moving.reset();
+      return 0;
+    }
+    if (!moving || moving->segment != segment) {
+      BALLAST_TRY(moving, find_blocks(*store, segment));
+      if (moving->left.empty())
+        return fail(Errc::kCorrupt,
+                    "rows contradict each other: {} blocks lie in log segment {}, and none has its "
+                    "place there",
+                    use->blocks, segment);
+    }
+    BALLAST_TRY(const Load load, read_load(*store, *payloads, *moving, bytes_max));
+    if (!load.blocks.empty()) BALLAST_TRY_STATUS(write_load(*store, load, *use));
+    if (load.bytes > 0) return load.bytes;
+    if (moving->damaged > 0)
+      return fail(Errc::kCorrupt,
+                  "log segment {} must stay: {} of its blocks can't be read; the first: {}",
+                  segment, moving->damaged, moving->first_damage);
+    moving.reset();  // what has come since it was looked through is found by another look
+  }
+}
+
+Result<uint64_t> StateMachine::move_blocks(uint64_t segment, uint64_t bytes_max) {
+  auto moved = impl_->move_on(segment, bytes_max);
+  if (!moved) impl_->moving.reset();
+  return moved;
+}
+
+}  // namespace ballast::storage

@@ -1,0 +1,180 @@
+#include "storage/snapshot/incoming.h"
+
+#include <utility>
+
+#include "proto/base/check.h"
+#include "proto/base/crc32c.h"
+#include "proto/base/limits.h"
+#include "storage/io/files.h"
+#include "storage/kv/block_rows.h"
+#include "storage/kv/database.h"
+#include "storage/kv/row_keys.h"
+#include "storage/kv/segment_use.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr size_t kRowsOfBatch = 1000;
+
+// Collects changes, and writes them when there are enough. What the rows refer to is kept here.
+class Batch {
+ public:
+  explicit Batch(RowStore& store) : store_(store) {}
+
+  Status put(std::string key, std::string value) {
+    return change({std::move(key), std::move(value)});
+  }
+  Status erase(std::string key) { return change({std::move(key), std::nullopt}); }
+  Status write() {
+    std::vector<RowChange> changes;
+    for (const auto& [key, value] : rows_) changes.push_back({key, value});
+    BALLAST_TRY_STATUS(store_.write(changes));
+    rows_.clear();
+    return {};
+  }
+
+ private:
+  Status change(std::pair<std::string, std::optional<std::string>> row) {
+    rows_.push_back(std::move(row));
+    return rows_.size() < kRowsOfBatch ? Status() : write();
+  }
+
+  RowStore& store_;
+  std::vector<std::pair<std::string, std::optional<std::string>>> rows_;
+};
+
+Status erase_rows(RowStore& store, const std::string& lower, const std::string& upper) {
+  Batch batch(store);
+  const auto rows = store.scan(lower, upper);
+  for (; rows->valid(); rows->next()) BALLAST_TRY_STATUS(batch.erase(std::string(rows->key())));
+  BALLAST_TRY_STATUS(rows->status());
+  return batch.write();
+}
+
+std::string arrived_key(const Digest& digest) {
+  return kind_key(RowKind::kArrived) + std::string(digest.text());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<IncomingSnapshot>> IncomingSnapshot::open(StateOptions options) {
+  BALLAST_TRY_STATUS(make_directories(options.directory));
+  BALLAST_TRY(auto store, open_database(options));
+  return std::unique_ptr<IncomingSnapshot>(new IncomingSnapshot(std::move(store)));
+}
+
+Status IncomingSnapshot::begin() {
+  last_key_.clear();
+  // The bytes of blocks lie between: a walk over their rows would read them all.
+  BALLAST_TRY_STATUS(erase_rows(*store_, "", kind_key(RowKind::kBytes)));
+  BALLAST_TRY_STATUS(erase_rows(*store_, kind_key(RowKind::kPlace), kind_key(RowKind::kArrived)));
+  return store_->flush();
+}
+
+Status IncomingSnapshot::add(const pb::RowPage& page) {
+  Batch batch(*store_);
+  for (const pb::RowPage::Row& row : page.rows()) {
+    if (row.key() <= last_key_ || row.key() >= kind_key(kFirstOfThisNode))
+      return fail(Errc::kCorrupt, "a row of the snapshot is out of order");
+    last_key_ = row.key();
+    BALLAST_TRY_STATUS(batch.put(row.key(), row.value()));
+  }
+  return batch.write();
+}
+
+// True if the rows in use tell where the block is, or give its bytes.
+Result<bool> IncomingSnapshot::adopt(const RowView& current, const Digest& digest) {
+  BALLAST_TRY(const auto place, current.get(place_key(digest)));
+  const std::string key = place ? place_key(digest) : bytes_key(digest);
+  std::optional<std::string> value = place;
+  if (!place) {
+    BALLAST_TRY(value, current.get(key));
+    if (!value) return false;
+  }
+  const std::string arrived = arrived_key(digest);
+  std::vector<RowChange> changes{{key, *value}};
+  if (!place) changes.push_back({arrived, ""});
+  BALLAST_TRY_STATUS(store_->write(changes));
+  return true;
+}
+
+Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView& current,
+                                                            const std::optional<Digest>& after,
+                                                            size_t limit) {
+  std::vector<pb::BlockRef> blocks;
+  const std::string prefix = kind_key(RowKind::kBlock);
+  const auto rows = store_->scan(after ? block_key(*after) + '\0' : prefix, prefix_end(prefix));
+  for (; rows->valid() && blocks.size() < limit; rows->next()) {
+    BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
+    BALLAST_TRY(const auto arrived, store_->get(arrived_key(digest)));
+    if (arrived) continue;
+    BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
+    if (placed) continue;
+    BALLAST_TRY(const bool adopted, adopt(current, digest));
+    if (adopted) continue;
+    BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
+    blocks.push_back(block_reference(digest, row));
+  }
+  BALLAST_TRY_STATUS(rows->status());
+  return blocks;
+}
+
+Status IncomingSnapshot::add_block(const pb::BlockRef& reference, const Bytes& bytes) {
+  BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
+  if (bytes.size() != reference.length() || sha256(bytes.span()) != digest)
+    return fail(Errc::kCorrupt, "what came as block {} is something else", digest.brief());
+  const BytesRow row = bytes_row(digest, bytes);
+  const std::string arrived = arrived_key(digest);
+  return store_->write(std::vector<RowChange>{row.change(), {arrived, ""}});
+}
+
+Status IncomingSnapshot::flush() { return store_->flush(); }
+
+// Blocks that arrived for an earlier attempt and that these rows do not name, and the marks of all.
+Status IncomingSnapshot::drop_leftovers() {
+  Batch batch(*store_);
+  const std::string prefix = kind_key(RowKind::kArrived);
+  const auto rows = store_->scan(prefix, prefix_end(prefix));
+  for (; rows->valid(); rows->next()) {
+    BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
+    BALLAST_TRY(const auto named, store_->get(block_key(digest)));
+    BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
+    if (!named || placed) BALLAST_TRY_STATUS(batch.erase(bytes_key(digest)));
+    BALLAST_TRY_STATUS(batch.erase(std::string(rows->key())));
+  }
+  BALLAST_TRY_STATUS(rows->status());
+  return batch.write();
+}
+
+Status IncomingSnapshot::finish(const LogBase& base) {
+  BALLAST_TRY(const auto applied, store_->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
+  if (!applied || applied->index() != base.index.value() || applied->term() != base.term.value())
+    return fail(Errc::kCorrupt, "the snapshot's rows are not those of entry {}", base.index);
+  BALLAST_TRY_STATUS(drop_leftovers());
+  BALLAST_TRY_STATUS(take_over_rows(*store_, *applied));
+  pb::InstalledRow installed;
+  installed.set_index(base.index.value());
+  installed.set_term(base.term.value());
+  installed.set_chain(base.chain);
+  const std::string key = kind_key(RowKind::kInstalled);
+  const std::string value = installed.SerializeAsString();
+  BALLAST_TRY_STATUS(store_->write(std::vector<RowChange>{{key, value}}));
+  return store_->flush();
+}
+
+RowsAt look_at_rows(const std::string& directory) {
+  const auto rows = open_database_to_read(directory);
+  if (!rows) return {};
+  const auto applied = (*rows)->row<pb::AppliedRow>(kind_key(RowKind::kApplied));
+  const auto installed = installed_base(**rows);
+  if (!applied || !*applied || !installed) return {};
+  return {Index((*applied)->index()), *installed};
+}
+
+Result<std::optional<LogBase>> installed_base(const RowView& rows) {
+  BALLAST_TRY(const auto row, rows.row<pb::InstalledRow>(kind_key(RowKind::kInstalled)));
+  if (!row) return std::optional<LogBase>();
+  return std::optional(LogBase{Index(row->index()), Term(row->term()), row->chain()});
+}
+
+}  // namespace ballast::storage

@@ -1,0 +1,213 @@
+// The log forgets what everybody has, segments without blocks give their space back, and whoever
+// lags behind the log's beginning catches up from a snapshot.
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "tests/drills/running_cluster.h"
+
+namespace ballast::testing {
+namespace {
+
+using client::Client;
+using client::MemberChange;
+using client::ReadLevel;
+
+constexpr size_t kValues = (1 << 20) / sizeof(float);  // 1 MiB as they are
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// A cluster whose nodes keep little of their logs. Puts are of 1 MiB each.
+class Snapshots : public ::testing::Test {
+ protected:
+  static void keep_little(RunningCluster& cluster) {
+    for (const kvctl::LocalNode& node : cluster.processes().nodes()) {
+      const auto path = cluster.processes().config_path(node);
+      std::string text = text_of(path);
+      const size_t at = text.find("[log]\n");
+      ASSERT_NE(at, std::string::npos);
+      text.insert(at + 6, "keep_mib = 1\n");
+      std::ofstream(path) << text << "\n[state]\nupload_lease_s = 1\n";
+    }
+  }
+
+  void put(int count) {
+    for (int i = 0; i < count; ++i) {
+      const uint64_t number = ++puts_;
+      const auto put = client_.put(key_of(number), view_of(make_values(kValues, number)), {});
+      ASSERT_TRUE(put) << put.error().message;
+      last_ = put->receipt.index;
+      live_.insert(number);
+    }
+  }
+  void remove(size_t count) {
+    while (count-- > 0) {
+      ASSERT_TRUE(client_.remove(key_of(*live_.begin())));
+      live_.erase(live_.begin());
+    }
+  }
+  // Each live key is there, and no other one, at the node by itself.
+  void expect_all(const kvctl::LocalNode& node) {
+    Client alone = cluster_.connect_to(node);
+    for (uint64_t number = 1; number <= puts_; ++number) {
+      const auto tensor = alone.get(key_of(number), {.read = ReadLevel::kAny});
+      ASSERT_EQ(tensor.has_value(), live_.contains(number)) << node.name << ", " << number;
+      if (!tensor) continue;
+      ASSERT_TRUE(std::ranges::equal(tensor->data, view_of(make_values(kValues, number)).data))
+          << node.name << ", " << number;
+    }
+  }
+  bool has_segment(const kvctl::LocalNode& node, int number) const {
+    return std::filesystem::exists(cluster_.data_directory(node) / "log" /
+                                   fmt::format("{:020}.log", number));
+  }
+  bool says(const kvctl::LocalNode& node, std::string_view what) {
+    return text_of(cluster_.processes().log_path(node)).find(what) != std::string::npos;
+  }
+  // The last entry that the node's log has forgotten.
+  Index forgotten(const kvctl::LocalNode& node) {
+    constexpr std::string_view kWords = "the log begins behind entry ";
+    const std::string text = text_of(cluster_.processes().log_path(node));
+    const size_t at = text.rfind(kWords);
+    return at == std::string::npos ? Index() : Index(std::stoull(text.substr(at + kWords.size())));
+  }
+  // Writes until the nodes have forgotten everything up to now.
+  void make_them_forget(const std::vector<kvctl::LocalNode>& nodes) {
+    const Index until = last_;
+    ASSERT_TRUE(RunningCluster::eventually([&] {
+      put(2);
+      remove(2);
+      return std::ranges::all_of(nodes, [&](const auto& node) { return forgotten(node) >= until; });
+    }));
+  }
+  std::vector<kvctl::LocalNode> all_but(uint64_t id) {
+    std::vector<kvctl::LocalNode> nodes;
+    for (const kvctl::LocalNode& node : cluster_.processes().nodes())
+      if (node.id != id) nodes.push_back(node);
+    return nodes;
+  }
+  static std::string key_of(uint64_t number) { return "k/" + std::to_string(number); }
+
+  RunningCluster cluster_{3, keep_little};
+  Client client_ = cluster_.connect();
+  uint64_t puts_ = 0;
+  Index last_;
+  std::set<uint64_t> live_;
+};
+
+TEST_F(Snapshots, what_is_deleted_gives_its_space_back_without_a_restart) {
+  put(40);
+  remove(40);
+  make_them_forget(cluster_.processes().nodes());
+  // Expired blocks are reclaimed every ten seconds, and a flush comes before the segments go.
+  ASSERT_TRUE(RunningCluster::eventually([&] {
+    put(1);
+    return std::ranges::none_of(cluster_.processes().nodes(), [&](const auto& node) {
+      return has_segment(node, 1) || has_segment(node, 2);
+    });
+  }));
+  cluster_.settle();
+  for (const kvctl::LocalNode& node : cluster_.processes().nodes()) expect_all(node);
+  cluster_.kill_all();
+  cluster_.start_all();
+  cluster_.settle();
+  for (const kvctl::LocalNode& node : cluster_.processes().nodes()) expect_all(node);
+}
+
+TEST_F(Snapshots, the_last_blocks_of_a_segment_move_into_the_database) {
+  put(40);
+  // One of four stays in each segment.
+  for (uint64_t number = 1; number <= 40; ++number) {
+    if (number % 4 == 0) continue;
+    ASSERT_TRUE(client_.remove(key_of(number)));
+    live_.erase(number);
+  }
+  const auto& nodes = cluster_.processes().nodes();
+  ASSERT_TRUE(RunningCluster::eventually([&] {
+    const auto put = client_.put("small", view_of(make_values(kValues, ++puts_)), {});
+    return put && std::ranges::none_of(nodes, [&](const auto& n) { return has_segment(n, 1); });
+  }));
+  cluster_.settle();
+  for (const kvctl::LocalNode& node : nodes) expect_all(node);
+  cluster_.kill_all();
+  cluster_.start_all();
+  cluster_.settle();
+  for (const kvctl::LocalNode& node : nodes) expect_all(node);
+}
+
+TEST_F(Snapshots, a_new_member_catches_up_and_stays_whole) {
+  put(30);
+  make_them_forget(cluster_.processes().nodes());
+  const kvctl::LocalNode n4 = cluster_.add();
+  const MemberChange change{
+      .action = MemberChange::Action::kAdd, .name = n4.name, .address = n4.address};
+  EXPECT_TRUE(RunningCluster::eventually([&] {
+    const auto step = client_.change_members(change);
+    return step && step->done;
+  }));
+  put(5);
+  cluster_.settle();
+  EXPECT_TRUE(says(n4, "fetching a snapshot"));
+  expect_all(n4);
+  cluster_.kill(n4);
+  cluster_.start(n4);
+  put(1);
+  cluster_.settle();
+  expect_all(n4);
+}
+
+TEST_F(Snapshots, a_member_that_was_away_catches_up) {
+  put(20);
+  const kvctl::LocalNode away = cluster_.follower();
+  cluster_.kill(away);
+  put(20);
+  remove(10);
+  make_them_forget(all_but(away.id));
+  cluster_.start(away);
+  put(3);
+  cluster_.settle();
+  EXPECT_TRUE(says(away, "beginning again with the snapshot"));
+  expect_all(away);
+  cluster_.kill_all();
+  cluster_.start_all();
+  cluster_.settle();
+  expect_all(away);
+  EXPECT_FALSE(std::filesystem::exists(cluster_.data_directory(away) / "state.incoming"));
+}
+
+TEST_F(Snapshots, one_that_is_killed_while_it_fetches_begins_again) {
+  put(60);
+  const kvctl::LocalNode away = cluster_.follower();
+  cluster_.kill(away);
+  cluster_.wipe(away);
+  make_them_forget(all_but(away.id));
+  cluster_.start(away);
+  EXPECT_TRUE(RunningCluster::eventually([&] {
+    const auto step =
+        client_.change_members({.action = MemberChange::Action::kReplace, .name = away.name});
+    return (step && step->done) || says(away, "fetching a snapshot");
+  }));
+  for (int kills = 0; kills < 3; ++kills) {
+    EXPECT_TRUE(RunningCluster::eventually([&] { return says(away, "fetching a snapshot"); }));
+    cluster_.make_sure_gone(away);
+    cluster_.start(away);
+  }
+  EXPECT_TRUE(RunningCluster::eventually([&] {
+    const auto step =
+        client_.change_members({.action = MemberChange::Action::kReplace, .name = away.name});
+    return step && step->done;
+  }));
+  cluster_.settle();
+  expect_all(away);
+}
+
+}  // namespace
+}  // namespace ballast::testing

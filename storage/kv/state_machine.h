@@ -64,8 +64,8 @@ class StateMachine {
   // applied and the node must stop; after kNoSpace it may try again.
   Result<std::vector<pb::ApplyResult>> apply(std::span<const Committed> entries);
 
-  // Makes everything applied durable, and the moves of blocks. After kNoSpace RocksDB takes no more,
-  // and by itself goes on when there is space again; reads are served meanwhile.
+  // Makes everything applied durable, and the moves of blocks. After kNoSpace RocksDB takes no
+  // more, and by itself goes on when there is space again; reads are served meanwhile.
   Status flush();
 
   // How much of a log segment is live: the payloads of blocks that lie in it.

@@ -1,0 +1,155 @@
+// A snapshot's way out of one database and into another.
+#include <gtest/gtest.h>
+
+#include "storage/kv/row_keys.h"
+#include "storage/kv/segment_use.h"
+#include "storage/snapshot/incoming.h"
+#include "storage/snapshot/snapshot_rows.h"
+#include "tests/unit/storage/state_testing.h"
+
+namespace ballast::storage {
+namespace {
+
+constexpr uint64_t kBlocks = 20;
+
+Bytes block(uint64_t number) { return block_bytes(number, 200'000); }
+
+// The rows of a state in pages of a few.
+std::vector<pb::RowPage> pages_of(const StateMachine& state) {
+  const std::unique_ptr<RowView> view = state.rows();
+  std::vector<pb::RowPage> pages;
+  std::string after;
+  for (bool last = false; !last;) {
+    auto page = snapshot_page(*view, after, 500);
+    EXPECT_TRUE(page) << page.error().message;
+    last = page->last;
+    if (!page->rows.rows().empty()) after = page->rows.rows().rbegin()->key();
+    pages.push_back(std::move(page->rows));
+  }
+  return pages;
+}
+
+class SnapshotTest : public testing::Test {
+ protected:
+  SnapshotTest() { write(*source_, *source_payloads_, kBlocks); }
+
+  // Blocks and a key of each.
+  static void write(StateMachine& state, TestPayloads& payloads, uint64_t blocks) {
+    std::vector<Entry> entries;
+    for (uint64_t i = 1; i <= blocks; ++i) {
+      entries.push_back(block_entry(2 * i - 1, block(i), 1000, kHour));
+      entries.push_back(commit_entry(
+          2 * i, 1000, {put_key(std::to_string(i), tensor_of({reference_of(block(i))}))}));
+    }
+    ASSERT_TRUE(state.apply(payloads.commit(entries)));
+  }
+  std::unique_ptr<IncomingSnapshot> open() {
+    auto incoming = IncomingSnapshot::open({.directory = directory_ / "incoming"});
+    EXPECT_TRUE(incoming) << incoming.error().message;
+    return *std::move(incoming);
+  }
+  void add_rows(IncomingSnapshot& incoming) {
+    ASSERT_TRUE(incoming.begin());
+    for (const pb::RowPage& page : pages_of(*source_)) ASSERT_TRUE(incoming.add(page));
+  }
+  std::vector<pb::BlockRef> missing(IncomingSnapshot& incoming, const StateMachine& current) {
+    auto blocks = incoming.missing(*current.rows(), std::nullopt, 1000);
+    EXPECT_TRUE(blocks) << blocks.error().message;
+    return *std::move(blocks);
+  }
+  Bytes bytes_of(const pb::BlockRef& reference) const {
+    return source_->block(digest_of(reference))->bytes;
+  }
+  LogBase base() const { return {source_->applied().index, source_->applied().term, 77}; }
+  // What came is the source's, and reads whole.
+  void expect_installed(std::shared_ptr<const Payloads> payloads) {
+    const RowsAt rows = look_at_rows(directory_ / "incoming");
+    EXPECT_EQ(rows.index, base().index);
+    EXPECT_EQ(rows.installed, base());
+    const auto state = open_state(directory_ / "incoming", std::move(payloads));
+    EXPECT_EQ(state->state_digest()->digest(), source_->state_digest()->digest());
+    const auto verified = state->verify_blocks(std::nullopt, std::chrono::minutes(1));
+    ASSERT_TRUE(verified) << verified.error().message;
+    EXPECT_EQ(verified->blocks(), kBlocks);
+    EXPECT_EQ(verified->damaged_size(), 0);
+    EXPECT_EQ(*state->segments(), *count_uses(*state->rows()));
+  }
+
+  const TemporaryDirectory directory_;
+  const std::shared_ptr<TestPayloads> source_payloads_ = std::make_shared<TestPayloads>();
+  const std::shared_ptr<TestPayloads> own_payloads_ = std::make_shared<TestPayloads>(4);
+  const std::unique_ptr<StateMachine> source_ = open_state(directory_ / "source", source_payloads_);
+  const std::unique_ptr<StateMachine> own_ = open_state(directory_ / "own", own_payloads_);
+};
+
+TEST_F(SnapshotTest, gives_the_same_state_to_a_node_that_has_nothing) {
+  {
+    const auto incoming = open();
+    add_rows(*incoming);
+    const auto blocks = missing(*incoming, *own_);
+    ASSERT_EQ(blocks.size(), kBlocks);
+    for (const pb::BlockRef& reference : blocks)
+      ASSERT_TRUE(incoming->add_block(reference, bytes_of(reference)));
+    EXPECT_TRUE(missing(*incoming, *own_).empty());
+    ASSERT_TRUE(incoming->finish(base()));
+  }
+  expect_installed(own_payloads_);
+}
+
+TEST_F(SnapshotTest, takes_over_what_the_node_has) {
+  write(*own_, *own_payloads_, 8);
+  ASSERT_TRUE(own_->move_blocks(1, 1));  // one of them into the database
+  {
+    const auto incoming = open();
+    add_rows(*incoming);
+    const auto blocks = missing(*incoming, *own_);
+    ASSERT_EQ(blocks.size(), kBlocks - 8);
+    for (const pb::BlockRef& reference : blocks)
+      ASSERT_TRUE(incoming->add_block(reference, bytes_of(reference)));
+    ASSERT_TRUE(incoming->finish(base()));
+  }
+  expect_installed(own_payloads_);
+}
+
+TEST_F(SnapshotTest, what_has_arrived_survives_a_new_attempt_and_is_dropped_if_nothing_names_it) {
+  std::vector<pb::BlockRef> blocks;
+  {
+    const auto incoming = open();
+    add_rows(*incoming);
+    blocks = missing(*incoming, *own_);
+    for (size_t i = 0; i < 15; ++i)
+      ASSERT_TRUE(incoming->add_block(blocks[i], bytes_of(blocks[i])));
+    ASSERT_TRUE(incoming->add_block(reference_of(block(99)), block(99)));
+    ASSERT_TRUE(incoming->flush());
+  }
+  {
+    const auto incoming = open();
+    add_rows(*incoming);
+    const auto rest = missing(*incoming, *own_);
+    ASSERT_EQ(rest.size(), kBlocks - 15);
+    for (const pb::BlockRef& reference : rest)
+      ASSERT_TRUE(incoming->add_block(reference, bytes_of(reference)));
+    ASSERT_TRUE(incoming->finish(base()));
+  }
+  expect_installed(own_payloads_);
+  const auto state = open_state(directory_ / "incoming", own_payloads_);
+  EXPECT_FALSE(*state->rows()->get(bytes_key(digest_of(reference_of(block(99))))));
+}
+
+TEST_F(SnapshotTest, what_does_not_belong_into_it_is_refused) {
+  const auto incoming = open();
+  add_rows(*incoming);
+  const auto blocks = missing(*incoming, *own_);
+  EXPECT_EQ(incoming->add_block(blocks[0], bytes_of(blocks[1])).error().code, Errc::kCorrupt);
+  EXPECT_EQ(missing(*incoming, *own_).size(), kBlocks);
+  pb::RowPage own_row;
+  own_row.add_rows()->set_key(kind_key(RowKind::kPlace) + "x");
+  EXPECT_EQ(incoming->add(own_row).error().code, Errc::kCorrupt) << "of one node alone";
+  EXPECT_EQ(incoming->add(pages_of(*source_)[0]).error().code, Errc::kCorrupt) << "out of order";
+  LogBase other = base();
+  other.index = other.index + 1;
+  EXPECT_EQ(incoming->finish(other).error().code, Errc::kCorrupt);
+}
+
+}  // namespace
+}  // namespace ballast::storage

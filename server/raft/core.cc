@@ -19,7 +19,7 @@ std::string_view role_name(Role role) {
 }
 
 Core::Impl::Impl(Options given, InitialState initial)
-    : options(std::move(given)),
+    : options(given),
       prng(options.seed),
       log(initial.log, initial.base, initial.base_chain),
       configurations({initial.configuration_index, std::move(initial.configuration)},
@@ -149,7 +149,7 @@ View Core::Impl::view() const {
 }
 
 Core::Core(Options options, InitialState initial)
-    : impl_(std::make_unique<Impl>(std::move(options), std::move(initial))) {}
+    : impl_(std::make_unique<Impl>(options, std::move(initial))) {}
 Core::~Core() = default;
 Core::Core(Core&&) noexcept = default;
 Core& Core::operator=(Core&&) noexcept = default;

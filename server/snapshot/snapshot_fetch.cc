@@ -31,11 +31,11 @@ struct SnapshotFetch::Pull {
   net::Signal changed;
 };
 
-SnapshotFetch::SnapshotFetch(asio::any_io_executor executor, asio::any_io_executor workers,
+SnapshotFetch::SnapshotFetch(asio::any_io_executor executor, const asio::any_io_executor& workers,
                              Node& node, const ClusterConfig& cluster,
                              storage::StateOptions incoming, std::function<void()> on_whole)
     : executor_(executor),
-      workers_(asio::make_strand(std::move(workers))),
+      workers_(asio::make_strand(workers)),
       node_(node),
       cluster_(cluster),
       options_(std::move(incoming)),

@@ -27,7 +27,7 @@ class SnapshotFetch {
  public:
   // `incoming` is where the database is made. `on_whole` is called once, when it has become whole
   // and is closed: the node is to be stopped and opened again with it in the place of its own.
-  SnapshotFetch(asio::any_io_executor executor, asio::any_io_executor workers, Node& node,
+  SnapshotFetch(asio::any_io_executor executor, const asio::any_io_executor& workers, Node& node,
                 const ClusterConfig& cluster, storage::StateOptions incoming,
                 std::function<void()> on_whole);
 

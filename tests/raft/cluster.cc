@@ -8,7 +8,7 @@
 namespace ballast::raft::testing {
 
 Cluster::Cluster(uint64_t count, Options pattern, uint64_t seed, uint64_t founders)
-    : pattern_(std::move(pattern)), seed_(seed), members_(count) {
+    : pattern_(pattern), seed_(seed), members_(count) {
   if (founders == 0) founders = count;
   for (uint64_t id = 1; id <= founders; ++id) founders_.voters.push_back(NodeId(id));
   for (uint64_t id = 1; id <= founders; ++id)
@@ -29,7 +29,7 @@ void Cluster::start(NodeId node) {
                              .configuration_index = self.disk.base.configuration_index,
                              .base = self.disk.base.at,
                              .base_chain = self.disk.base.chain};
-  self.core.emplace(std::move(options), initial);
+  self.core.emplace(options, initial);
   self.seen = self.core->view();
 }
 

@@ -62,9 +62,9 @@ class DamageLoop : public ::testing::Test {
     if (std::getenv("TMPDIR") == nullptr && ::access("/dev/shm", W_OK) == 0)
       ::setenv("TMPDIR", "/dev/shm", 1);
     const TemporaryDirectory directory;
-    sample_ = std::make_unique<SampleStore>(make_sample(directory / "data", 80, 16));
+    sample = std::make_unique<SampleStore>(make_sample(directory / "data", 80, 16));
   }
-  static void TearDownTestSuite() { sample_.reset(); }
+  static void TearDownTestSuite() { sample.reset(); }
 
   // What the store must read as after the damage; null: what was acknowledged is lost.
   using Right = std::function<const Reading*(const Image& damaged, const Reading&)>;
@@ -126,27 +126,27 @@ class DamageLoop : public ::testing::Test {
 
   // The store of a node that was stopped.
   void loop_closed(const Ranges& ranges, const std::vector<std::string>& files) {
-    const Reading all = read(sample_->closed, sample_->content);
-    ASSERT_EQ(all.things.size(), sample_->content.entries.size() + sample_->content.keys.size() +
-                                     sample_->content.blocks.size() + 4);
+    const Reading all = read(sample->closed, sample->content);
+    ASSERT_EQ(all.things.size(), sample->content.entries.size() + sample->content.keys.size() +
+                                     sample->content.blocks.size() + 4);
     loop(
-        sample_->closed, sample_->content, ranges,
-        [&](const Image&, const Reading&) { return &all; }, files);
+        sample->closed, sample->content, ranges, [&](const Image&, const Reading&) { return &all; },
+        files);
   }
 
   // The store of a node that was killed. Where damage takes all from some record on, nothing is
   // left that says that this record was durable, and it looks like one that the kill cut off.
   void loop_killed(const Ranges& ranges, const std::vector<std::string>& files) {
-    const size_t count = sample_->content.entries.size();
-    std::map<size_t, Reading> by_length{{count, read(sample_->killed, sample_->content)}};
+    const size_t count = sample->content.entries.size();
+    std::map<size_t, Reading> by_length{{count, read(sample->killed, sample->content)}};
     const auto right = [&](const Image& damaged, const Reading& reading) -> const Reading* {
       const size_t length = log_length(reading);
       if (length < count && log_tells_of(damaged, length + 1)) return nullptr;
       if (!by_length.contains(length))
-        by_length[length] = read(shortened(sample_->killed, length), sample_->content);
+        by_length[length] = read(shortened(sample->killed, length), sample->content);
       return &by_length[length];
     };
-    loop(sample_->killed, sample_->content, ranges, right, files);
+    loop(sample->killed, sample->content, ranges, right, files);
   }
 
   static size_t log_length(const Reading& reading) {
@@ -166,7 +166,7 @@ class DamageLoop : public ::testing::Test {
 
   const uint64_t places_ = number_from("BALLAST_DAMAGE_PLACES", 10);
   const uint64_t seed_ = number_from("BALLAST_SEED", 1);
-  static inline std::unique_ptr<SampleStore> sample_;
+  static inline std::unique_ptr<SampleStore> sample;
 
  private:
   const TemporaryDirectory directory_;
@@ -220,14 +220,14 @@ TEST_F(DamageLoop, a_long_list_of_tables) {
 }
 // Each file in turn is gone.
 TEST_F(DamageLoop, files_that_are_gone) {
-  const Reading right = read(sample_->closed, sample_->content);
+  const Reading right = read(sample->closed, sample->content);
   size_t whole = 0;
-  for (const auto& [name, bytes] : sample_->closed) {
+  for (const auto& [name, bytes] : sample->closed) {
     SCOPED_TRACE(name + " is gone");
-    Image damaged = sample_->closed;
+    Image damaged = sample->closed;
     damaged.erase(name);
     write_image(damaged, path());
-    const Reading reading = read_store(path(), sample_->content);
+    const Reading reading = read_store(path(), sample->content);
     EXPECT_EQ(reading.died, "");
     if (!reading.refused.empty()) {
       EXPECT_EQ(complaint(reading.refused, {name.substr(name.find('/') + 1), "/state'"}), "");
@@ -237,7 +237,7 @@ TEST_F(DamageLoop, files_that_are_gone) {
     EXPECT_EQ(difference(reading, right), "");
     EXPECT_TRUE(reading.errors.empty());
   }
-  fmt::print("of {} files {} are not needed\n", sample_->closed.size(), whole);
+  fmt::print("of {} files {} are not needed\n", sample->closed.size(), whole);
 }
 TEST_F(DamageLoop, options_that_nobody_reads) {
   loop_killed([](const Image& i) { return files_like(i, "state/OPTIONS"); }, {"/state'"});

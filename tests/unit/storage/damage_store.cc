@@ -112,7 +112,7 @@ class Reader {
     for (Index index(1); index <= node_.log->last(); ++index) {
       const auto read = node_.log->prepare_read(index, index);
       auto entries = read ? (*read)->entries() : std::unexpected(read.error());
-      note(fmt::format("log/{}", index), std::move(entries), [](const std::vector<Entry>& one) {
+      note(fmt::format("log/{}", index), entries, [](const std::vector<Entry>& one) {
         const EntryMeta meta = one.front().meta();
         return fmt::format("{}/{}/{} {} {}", meta.term, meta.index, static_cast<int>(meta.kind),
                            fingerprint(one.front().header.span()),
@@ -126,7 +126,7 @@ class Reader {
       lines_ += fmt::format("E\tverify\tcorrupt: {} blocks are damaged\n", reply->damaged_size());
       return;
     }
-    note("verify", std::move(reply),
+    note("verify", reply,
          [](const pb::VerifyBlocksReply& whole) { return fingerprint(whole.SerializeAsString()); });
   }
   template <class Value, class Print>

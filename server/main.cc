@@ -146,10 +146,16 @@ storage::StateOptions Daemon::state_options(std::string path) const {
 // the place of is removed, and so is one that nobody needs any more.
 Status settle_incoming(const storage::DataDirectory& directory) {
   if (!std::filesystem::exists(directory.incoming_path())) return {};
-  const storage::RowsAt incoming = storage::look_at_rows(directory.incoming_path());
-  const Index applied = storage::look_at_rows(directory.state_path()).index;
-  if (incoming.index <= applied) return directory.remove_incoming();
-  const bool whole = incoming.installed && incoming.installed->index == incoming.index;
+  const auto incoming = storage::look_at_rows(directory.incoming_path());
+  if (!incoming) {
+    spdlog::warn("{}; the snapshot will be fetched anew", incoming.error().message);
+    return directory.remove_incoming();
+  }
+  // Of rows that can't be read nobody knows which are newer: opening them says what to do.
+  const auto state = storage::look_at_rows(directory.state_path());
+  if (!state) return {};
+  if (incoming->index <= state->index) return directory.remove_incoming();
+  const bool whole = incoming->installed && incoming->installed->index == incoming->index;
   if (!whole) return {};
   BALLAST_TRY_STATUS(directory.install_incoming());
   return directory.remove_incoming();

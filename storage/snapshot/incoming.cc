@@ -162,13 +162,13 @@ Status IncomingSnapshot::finish(const LogBase& base) {
   return store_->flush();
 }
 
-RowsAt look_at_rows(const std::string& directory) {
-  const auto rows = open_database_to_read(directory);
-  if (!rows) return {};
-  const auto applied = (*rows)->row<pb::AppliedRow>(kind_key(RowKind::kApplied));
-  const auto installed = installed_base(**rows);
-  if (!applied || !*applied || !installed) return {};
-  return {Index((*applied)->index()), *installed};
+Result<RowsAt> look_at_rows(const std::string& directory) {
+  BALLAST_TRY(const auto names, list_directory(directory));
+  if (names.empty()) return RowsAt();
+  BALLAST_TRY(const auto rows, open_database_to_read(directory));
+  BALLAST_TRY(const auto applied, rows->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
+  BALLAST_TRY(const auto installed, installed_base(*rows));
+  return RowsAt{Index(applied ? applied->index() : 0), installed};
 }
 
 Result<std::optional<LogBase>> installed_base(const RowView& rows) {

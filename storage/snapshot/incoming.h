@@ -56,10 +56,11 @@ class IncomingSnapshot {
 
 // A database that nobody has open, by its directory.
 struct RowsAt {
-  Index index;  // the entry that they show; 0: there are none that can be read
+  Index index;  // the entry that they show; 0: there are none
   std::optional<LogBase> installed;
 };
-RowsAt look_at_rows(const std::string& directory);
+// Errors: kIo, kCorrupt.
+Result<RowsAt> look_at_rows(const std::string& directory);
 
 // Where the log of these rows begins if they came as a snapshot. Errors: kIo, kCorrupt.
 Result<std::optional<LogBase>> installed_base(const RowView& rows);

@@ -63,9 +63,10 @@ class SnapshotTest : public testing::Test {
   LogBase base() const { return {source_->applied().index, source_->applied().term, 77}; }
   // What came is the source's, and reads whole.
   void expect_installed(std::shared_ptr<const Payloads> payloads) {
-    const RowsAt rows = look_at_rows(directory_ / "incoming");
-    EXPECT_EQ(rows.index, base().index);
-    EXPECT_EQ(rows.installed, base());
+    const auto rows = look_at_rows(directory_ / "incoming");
+    ASSERT_TRUE(rows) << rows.error().message;
+    EXPECT_EQ(rows->index, base().index);
+    EXPECT_EQ(rows->installed, base());
     const auto state = open_state(directory_ / "incoming", std::move(payloads));
     EXPECT_EQ(state->state_digest()->digest(), source_->state_digest()->digest());
     const auto verified = state->verify_blocks(std::nullopt, std::chrono::minutes(1));

@@ -7,8 +7,10 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
+#include "proto/base/check.h"
 #include "proto/base/planted.h"
 #include "tests/sim/world.h"
 
@@ -34,13 +36,18 @@ struct Outcome {
   Counts counts;
 };
 
+// New, whatever an earlier process with the same number left behind when it was killed.
+std::string new_directory() {
+  const bool memory = std::filesystem::exists("/dev/shm");
+  std::string path = memory ? "/dev/shm/ballast_sim.XXXXXX" : "/tmp/ballast_sim.XXXXXX";
+  BALLAST_CHECK(::mkdtemp(path.data()) != nullptr, "can't make {}", path);
+  return path;
+}
+
 Outcome run_seed(const Arguments& arguments, uint64_t seed) {
   raft::Prng chance(seed ^ 0x5EED);
   const Faults faults = arguments.profile == "swarm" ? swarm(chance) : lite(chance);
-  const bool memory = std::filesystem::exists("/dev/shm");
-  const std::string directory =
-      fmt::format("{}/ballast_sim.{}.{}", memory ? "/dev/shm" : "/tmp", ::getpid(), seed);
-  World world(directory, seed, faults, arguments.verbose);
+  World world(new_directory(), seed, faults, arguments.verbose);
   Outcome outcome;
   outcome.wrong = world.run();
   outcome.hash = world.hash();

@@ -111,7 +111,7 @@ void World::start_node(NodeId id) {
     one.disk().fail_power_in_open(chance_faults_.below(6));
   const Status started = one.start(options);
   say(fmt::format("node {} starts: {}", id, started ? "ok" : started.error().message));
-  mix(id.value() * 31 + (started ? 0 : started.error().message.size()));
+  mix(id.value() * 31 + (started ? 0 : 1 + static_cast<uint64_t>(started.error().code)));
   if (!started) return take_refusal(one, started.error());
   // Of a new disk nobody expects the promises of the one before.
   invariants_.forget(id, one.node().log().hard_state());

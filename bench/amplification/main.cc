@@ -5,13 +5,16 @@
 // I/O or by way of the page cache. The counters of the disk would hold the file system's journal
 // too, but also what everybody else on the machine writes, and the nodes' bytes all in one.
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -31,10 +34,13 @@ constexpr unsigned kNodes = 3;
 // Longer than a node's timed flush of its rows, and than the steps in which it makes a segment.
 constexpr auto kQuiet = 6s;
 constexpr auto kPatience = 120s;
+// Until what was removed is no longer leased, and the rows are flushed.
+constexpr auto kFreed = 6s;
 
 struct Words {
   std::string dir;
   std::string ballastd;
+  std::string workload = "fill";
   uint64_t count = 1024;
   unsigned clients = 4;
   unsigned base_port = 15'800;
@@ -64,6 +70,31 @@ Result<uint64_t> written_by(const std::string& process) {
   return fail(Errc::kIo, "/proc/{}/io can't be read: run it as the user of the nodes", process);
 }
 
+// How much of the disk a folder takes, beside what is live in it.
+class DiskUse {
+ public:
+  explicit DiskUse(std::string folder) : folder_(std::move(folder)) {}
+  uint64_t live = 0;  // bytes
+
+  void look() {
+    if (live == 0) return;
+    uint64_t blocks = 0;
+    std::error_code gone;  // files come and go meanwhile
+    for (std::filesystem::recursive_directory_iterator at(folder_, gone), end; !gone && at != end;
+         at.increment(gone)) {
+      struct stat status{};
+      if (::stat(at->path().c_str(), &status) == 0 && S_ISREG(status.st_mode))
+        blocks += static_cast<uint64_t>(status.st_blocks);
+    }
+    peak_ = std::max(peak_, static_cast<double>(blocks * 512) / static_cast<double>(live));
+  }
+  double peak() const { return peak_; }
+
+ private:
+  const std::string folder_;
+  double peak_ = 0;
+};
+
 class Cluster {
  public:
   static Result<Cluster> start(const Words& words) {
@@ -73,6 +104,12 @@ class Cluster {
                                                         .segment_mib = words.segment_mib}));
     Cluster cluster(std::move(made));
     BALLAST_TRY(const auto ballastd, kvctl::find_ballastd(words.ballastd));
+    for (const auto& node : cluster.processes_.nodes()) {
+      // What is removed is to go at once; else an upload may wait for its commit for an hour.
+      std::ofstream config(fmt::format("{}/cluster/{}/ballastd.toml", words.dir, node.name),
+                           std::ios::app);
+      config << "\n[state]\nupload_lease_s = 1\n";
+    }
     for (const auto& node : cluster.processes_.nodes())
       BALLAST_TRY_STATUS(cluster.processes_.start(node, ballastd));
     return cluster;
@@ -114,61 +151,125 @@ class Cluster {
   kvctl::LocalCluster processes_;
 };
 
-// All blocks, each a key of its own; returns their encoded bytes.
-Result<uint64_t> put_all(const Cluster& cluster, const Words& words) {
-  std::atomic<uint64_t> next = 0, encoded = 0;
-  std::vector<Status> ends(words.clients);
+// What is put and then removed, round by round, by the numbers of the blocks.
+struct Round {
+  std::vector<uint64_t> puts;
+  std::vector<uint64_t> removes;
+};
+
+// "fill": all are put and stay. "models": models of a sixteenth of all come and go as a whole, two
+// at a time. "random": blocks come, and as many go at random, so that an eighth of all is live.
+std::vector<Round> plan(const Words& words) {
+  std::mt19937_64 random(5);
+  const bool whole = words.workload == "models";
+  const uint64_t of_round = words.workload == "fill" ? words.count : words.count / 16;
+  const uint64_t live_max = words.workload == "fill" ? words.count : 2 * of_round;
+  std::vector<Round> rounds;
+  std::vector<uint64_t> live;
+  for (uint64_t next = 0; next + of_round <= words.count;) {
+    Round& round = rounds.emplace_back();
+    for (uint64_t i = 0; i < of_round; ++i) round.puts.push_back(next++);
+    live.insert(live.end(), round.puts.begin(), round.puts.end());
+    while (live.size() > live_max) {
+      const size_t victim = whole ? 0 : random() % live.size();
+      round.removes.push_back(live[victim]);
+      live.erase(live.begin() + static_cast<ptrdiff_t>(victim));
+    }
+  }
+  return rounds;
+}
+
+std::string key_of(uint64_t block) { return fmt::format("amplification/{}", block); }
+
+// Does `work` with each number, by several clients at a time.
+Status for_all(const Cluster& cluster, unsigned clients, const std::vector<uint64_t>& numbers,
+               const std::function<Status(client::Client&, Blocks&, uint64_t)>& work) {
+  std::atomic<size_t> next = 0;
+  std::vector<Status> ends(clients);
   std::vector<std::thread> threads;
   for (Status& end : ends) {
     threads.emplace_back([&] {
       auto client = cluster.connect();
+      if (!client) end = std::unexpected(client.error());
       Blocks blocks;
-      for (uint64_t i; end && (i = next++) < words.count;) {
-        if (!client) {
-          end = std::unexpected(client.error());
-          break;
-        }
-        const client::TensorView tensor{
-            client::DType::kF32, {kBlockBytes / sizeof(float)}, blocks.make(i)};
-        const auto put = client->put(fmt::format("amplification/{}", i), tensor, {});
-        if (put) {
-          encoded += put->tensor.encoded_bytes;
-        } else {
-          end = std::unexpected(put.error());
-        }
-      }
+      for (size_t i; end && (i = next++) < numbers.size();) end = work(*client, blocks, numbers[i]);
     });
   }
   for (std::thread& thread : threads) thread.join();
   for (const Status& end : ends) BALLAST_TRY_STATUS(end);
+  return {};
+}
+
+// All rounds; returns the encoded bytes of what was put.
+Result<uint64_t> do_rounds(const Cluster& cluster, const Words& words,
+                           const std::vector<Round>& rounds, DiskUse& use) {
+  std::atomic<uint64_t> encoded = 0;
+  for (const Round& round : rounds) {
+    use.live += round.puts.size() * kBlockBytes;
+    BALLAST_TRY_STATUS(
+        for_all(cluster, words.clients, round.puts,
+                [&](client::Client& client, Blocks& blocks, uint64_t number) -> Status {
+                  const client::TensorView tensor{
+                      client::DType::kF32, {kBlockBytes / sizeof(float)}, blocks.make(number)};
+                  BALLAST_TRY(const auto put, client.put(key_of(number), tensor, {}));
+                  encoded += put.tensor.encoded_bytes;
+                  return {};
+                }));
+    use.look();
+    BALLAST_TRY_STATUS(for_all(cluster, words.clients, round.removes,
+                               [](client::Client& client, Blocks&, uint64_t number) -> Status {
+                                 BALLAST_TRY(const auto removed, client.remove(key_of(number)));
+                                 (void)removed;
+                                 return {};
+                               }));
+    if (round.removes.empty()) continue;
+    use.live -= round.removes.size() * kBlockBytes;
+    std::this_thread::sleep_for(kFreed);
+    use.look();
+  }
   return encoded.load();
 }
 
-void print_row(const std::string& name, uint64_t written, uint64_t stored) {
-  fmt::print("{:<28} {:>12.1f} {:>12.1f} {:>8.3f}\n", name, static_cast<double>(stored) / 1e6,
-             static_cast<double>(written) / 1e6,
-             static_cast<double>(written) / static_cast<double>(stored));
+void print_row(const std::string& name, uint64_t written, uint64_t stored, double use) {
+  fmt::print("{:<28} {:>12.1f} {:>12.1f} {:>8.3f} {:>10.2f}\n", name,
+             static_cast<double>(stored) / 1e6, static_cast<double>(written) / 1e6,
+             static_cast<double>(written) / static_cast<double>(stored), use);
 }
 
 Status measure_cluster(const Words& words) {
   BALLAST_TRY(const Cluster cluster, Cluster::start(words));
   BALLAST_TRY(const auto before, cluster.written_at_rest());
-  BALLAST_TRY(const uint64_t encoded, put_all(cluster, words));
+  DiskUse use(words.dir + "/cluster/n1/data");
+  BALLAST_TRY(const uint64_t encoded, do_rounds(cluster, words, plan(words), use));
   BALLAST_TRY(const auto after, cluster.written_at_rest());
+  use.look();
   for (size_t i = 0; i < before.size(); ++i)
-    print_row(fmt::format("ballast node {}", i + 1), after[i] - before[i], encoded);
+    print_row(fmt::format("ballast node {}", i + 1), after[i] - before[i], encoded, use.peak());
   return {};
 }
 
 Status measure_rocksdb(const Words& words, bool blob_files) {
   Blocks blocks;
+  const std::string directory = fmt::format("{}/rocksdb-{}", words.dir, blob_files);
   BALLAST_TRY(const uint64_t before, written_by("self"));
-  BALLAST_TRY_STATUS(put_into_rocksdb(fmt::format("{}/rocksdb-{}", words.dir, blob_files),
-                                      blob_files, words.count,
-                                      [&](uint64_t i) { return blocks.make(i); }));
+  DiskUse use(directory);
+  {
+    BALLAST_TRY(const auto database, RocksDbAlone::open(directory, blob_files));
+    for (const Round& round : plan(words)) {
+      use.live += round.puts.size() * kBlockBytes;
+      for (const uint64_t number : round.puts)
+        BALLAST_TRY_STATUS(database->put(number, blocks.make(number)));
+      use.look();
+      for (const uint64_t number : round.removes) BALLAST_TRY_STATUS(database->remove(number));
+      use.live -= round.removes.size() * kBlockBytes;
+      if (!round.removes.empty()) use.look();
+    }
+    BALLAST_TRY_STATUS(database->settle());
+    use.look();
+  }
   BALLAST_TRY(const uint64_t after, written_by("self"));
   print_row(blob_files ? "RocksDB, WAL, blob files" : "RocksDB, WAL", after - before,
-            words.count * kBlockBytes);
+            words.count * kBlockBytes, use.peak());
   return {};
 }
 
@@ -176,8 +277,9 @@ Status run(const Words& words) {
   std::error_code error;
   std::filesystem::create_directories(words.dir, error);
   if (error) return fail(Errc::kIo, "cannot make '{}': {}", words.dir, error.message());
-  fmt::print("{} blocks of 1 MiB, {} clients, sync\n\n{:<28} {:>12} {:>12} {:>8}\n", words.count,
-             words.clients, "", "STORED MB", "WRITTEN MB", "RATIO");
+  fmt::print("{}: {} blocks of 1 MiB, {} clients, sync\n\n{:<28} {:>12} {:>12} {:>8} {:>10}\n",
+             words.workload, words.count, words.clients, "", "STORED MB", "WRITTEN MB", "RATIO",
+             "PEAK USE");
   BALLAST_TRY_STATUS(measure_cluster(words));
   BALLAST_TRY_STATUS(measure_rocksdb(words, false));
   return measure_rocksdb(words, true);
@@ -192,8 +294,11 @@ int main(int argc, char** argv) {
   app.add_option("--dir", words.dir, "An empty folder on the disk to measure; it is filled")
       ->required();
   app.add_option("--ballastd", words.ballastd, "The server (default: beside this program)");
+  app.add_option("--workload", words.workload, "What is put and removed")
+      ->check(CLI::IsMember({"fill", "models", "random"}))
+      ->capture_default_str();
   app.add_option("--count", words.count, "Blocks of 1 MiB")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(CLI::Range(16, 1 << 20))
       ->capture_default_str();
   app.add_option("--clients", words.clients, "That write to the cluster at a time")
       ->check(CLI::Range(1, 64))

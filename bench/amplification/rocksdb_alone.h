@@ -2,17 +2,32 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <span>
 #include <string>
 
 #include "proto/base/result.h"
 
+namespace rocksdb {
+class DB;
+}
+
 namespace ballast::amplification {
 
-// Puts `count` blocks one by one, each durable before the next (WAL on, sync), waits until RocksDB
-// has flushed and compacted what it wants to, and closes it. Errors: kIo.
-Status put_into_rocksdb(const std::string& directory, bool blob_files, uint64_t count,
-                        const std::function<std::span<const std::byte>(uint64_t)>& block);
+// Every change is durable when it returns (WAL on, sync). Errors of all functions: kIo.
+class RocksDbAlone {
+ public:
+  static Result<std::unique_ptr<RocksDbAlone>> open(const std::string& directory, bool blob_files);
+  ~RocksDbAlone();
+
+  Status put(uint64_t number, std::span<const std::byte> bytes);
+  Status remove(uint64_t number);
+  // Waits until it has flushed and compacted what it wants to.
+  Status settle();
+
+ private:
+  explicit RocksDbAlone(rocksdb::DB* opened);
+  std::unique_ptr<rocksdb::DB> database_;
+};
 
 }  // namespace ballast::amplification

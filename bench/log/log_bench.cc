@@ -30,6 +30,7 @@ struct Options {
   std::string operation = "append";
   uint64_t bytes = 4096;
   uint64_t writers = 1;
+  bool forget = false;
   double seconds = 5;
 };
 
@@ -50,14 +51,17 @@ uint64_t us_since(SteadyClock::time_point begin) {
 class Appends {
  public:
   Appends(LogStore& log, const Options& options)
-      : log_(log), payload_(noise(options.bytes)), header_(noise(64)), seconds_(options.seconds) {
+      : log_(log), options_(options), payload_(noise(options.bytes)), header_(noise(64)) {
     next_ = log.last() + 1;
   }
 
   nlohmann::json run(uint64_t writers) {
     begin_ = SteadyClock::now();
     for (uint64_t i = 0; i < writers; ++i) append();
-    while (under_way_ > 0) wait();
+    while (under_way_ > 0) {
+      wait();
+      if (options_.forget) forget();
+    }
     return result(us_since(begin_));
   }
   Index appended() const { return next_ - 1; }
@@ -71,7 +75,19 @@ class Appends {
       latency_.add(us_since(begin));
       ++done_;
       --under_way_;
-      if (static_cast<double>(us_since(begin_)) < seconds_ * 1e6) append();
+      if (static_cast<double>(us_since(begin_)) < options_.seconds * 1e6) append();
+    });
+  }
+  // As a store does whose models come and go: segments are used again.
+  void forget() {
+    const Index base = log_.may_begin_behind(log_.durable());
+    if (forgetting_ || base <= log_.base().index) return;
+    forgetting_ = true;
+    ++under_way_;
+    log_.begin_behind({base, Term(1), 0}, [this] {
+      --under_way_;
+      forgetting_ = false;
+      for (const LogStore::Home& home : log_.homes()) log_.retire_home(home.segment);
     });
   }
   void wait() {
@@ -89,10 +105,11 @@ class Appends {
   }
 
   LogStore& log_;
+  const Options& options_;
   const Bytes payload_;
   const Bytes header_;
-  const double seconds_;
   Index next_;
+  bool forgetting_ = false;
   uint64_t under_way_ = 0;
   uint64_t done_ = 0;
   SteadyClock::time_point begin_;
@@ -116,7 +133,7 @@ Result<nlohmann::json> read(const LogStore& log, const Options& options) {
   const Bytes payload = noise(options.bytes);
   const Entry sample(Term(1), Index(1), EntryKind::kBlock, {}, payload);
   std::vector<Index> order;
-  for (Index index(1); index <= log.last(); ++index) order.push_back(index);
+  for (Index index = log.base().index + 1; index <= log.last(); ++index) order.push_back(index);
   std::ranges::shuffle(order, std::mt19937_64(11));
   const auto payloads = log.payloads();
   load::Histogram latency;
@@ -161,6 +178,7 @@ int main_checked(int argc, char** argv) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   app.add_option("--seconds", options.seconds, "How long")->capture_default_str();
+  app.add_flag("--forget", options.forget, "Let go of full segments, so that they are used again");
   CLI11_PARSE(app, argc, argv);
   const auto result = run(options);
   if (!result) {

@@ -12,7 +12,7 @@ namespace ballast::server {
 namespace {
 
 constexpr uint64_t kTicksAtOnceMax = 20;  // after a pause of the process
-constexpr auto kExpirePeriod = std::chrono::seconds(10);
+constexpr auto kExpirePeriod = std::chrono::seconds(1);
 constexpr uint32_t kExpireRows = 1000;
 
 // The members where the log begins. If they changed later and that is applied, those of before are

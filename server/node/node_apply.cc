@@ -165,7 +165,7 @@ asio::awaitable<Status> Node::flush_rows() {
   co_return Status{};
 }
 
-// A segment that is no part of the log any more is deleted when no block lies in it. While half of
+// A segment that is no part of the log any more is spare when no block lies in it. While half of
 // it is live it stays; below that its blocks move into the database.
 void Node::free_segments(std::span<const storage::StateMachine::SegmentUse> used) {
   if (segments_held_) return;
@@ -173,14 +173,25 @@ void Node::free_segments(std::span<const storage::StateMachine::SegmentUse> used
     const auto use =
         std::ranges::find(used, home.segment, &storage::StateMachine::SegmentUse::sequence);
     if (use == used.end()) {
-      const Status removed = log_->remove_home(home.segment);
-      if (!removed) spdlog::warn("{}", removed.error().message);
+      log_->retire_home(home.segment);
     } else if (use->bytes * 2 < home.bytes && !emptying_ && !full_ &&
                !unreadable_homes_.contains(home.segment)) {
       emptying_ = home.segment;
       commit_signal_.notify();
     }
   }
+  const Status trimmed = log_->trim_spares(spare_budget(used));
+  if (!trimmed) spdlog::warn("{}", trimmed.error().message);
+}
+
+// Spare segments are kept for what is written next while the log takes no more than twice what is
+// live in it, and one at least. On a full disk others need the space.
+uint64_t Node::spare_budget(std::span<const storage::StateMachine::SegmentUse> used) const {
+  if (full_) return 0;
+  uint64_t live = 0;
+  for (const auto& use : used) live += use.bytes;
+  const uint64_t others = log_->disk_bytes() - log_->spare_bytes();
+  return std::max(space_.options().segment_bytes, 2 * live - std::min(2 * live, others));
 }
 
 // One step, between two batches of entries: the rows have one writer.

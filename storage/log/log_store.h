@@ -80,9 +80,14 @@ class LogStore {
   };
   // The segments before the log's start, ascending.
   virtual std::vector<Home> homes() const = 0;
-  // Deletes the file of such a segment. Whoever reads a payload of it goes on undisturbed.
-  // Error kIo: then it is still there, or is gone until a crash.
-  virtual Status remove_home(uint64_t segment) = 0;
+  // Nothing names a payload of such a segment any more, and that is durable. Its file is spare now:
+  // a later segment is made of it, which costs no writes. Whoever reads a payload of it goes on
+  // undisturbed. A restart finds it among the homes again.
+  virtual void retire_home(uint64_t segment) = 0;
+  virtual uint64_t spare_bytes() const = 0;
+  // Deletes spare files until they are at most so many bytes. Error kIo: then one of them is still
+  // there, or is gone until a crash.
+  virtual Status trim_spares(uint64_t bytes) = 0;
 
   // Where the entry's payload lies, for as long as the segment exists.
   // REQUIRES: base().index < index <= durable(), and the entry has a payload.

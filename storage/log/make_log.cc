@@ -15,7 +15,8 @@ namespace {
 Result<SegmentPtr> make_segment_now(const LogOptions& options, const SegmentMaker& make_segment,
                                     uint64_t sequence) {
   if (make_segment) return make_segment(sequence);
-  return create_segment(options.directory, sequence, options.segment_bytes, [] { return true; });
+  return create_segment(options.directory, sequence, options.segment_bytes, SegmentFill::kZeros,
+                        [] { return true; });
 }
 
 Status make_log(const LogOptions& options, const SegmentMaker& make_segment) {

@@ -53,19 +53,35 @@ Result<RecordHeader> read_record(SegmentSource& source, const SegmentHeader& seg
   return header;
 }
 
-// Zeros what a torn write left, so that it can't be taken for a record later on.
-Status erase_tail(const SegmentFile& segment, uint64_t offset) {
-  FileSource source(segment.file, segment.bytes);
+Status zero(const SegmentFile& segment, uint64_t offset, uint64_t end) {
   MutableBytes zeros(kEraseBytes);
   std::memset(zeros.data(), 0, zeros.size());
-  bool erased = false;
-  for (; offset < segment.bytes; offset += kEraseBytes) {
-    BALLAST_TRY(const auto piece, source.fetch(offset, kEraseBytes));
-    if (all_zero(piece)) continue;
-    BALLAST_TRY_STATUS(write_fully(segment.file, zeros.span().first(piece.size()), offset));
-    erased = true;
+  for (; offset < end; offset += kEraseBytes) {
+    const size_t part = std::min<uint64_t>(kEraseBytes, end - offset);
+    BALLAST_TRY_STATUS(write_fully(segment.file, zeros.span().first(part), offset));
   }
-  return erased ? sync_file(segment.file) : Status();
+  return sync_file(segment.file);
+}
+
+// Zeros what a torn write left of records, so that none is taken for one later on. Records of the
+// segment that the file was before can't be: they name that one.
+Status erase_tail(const SegmentFile& segment, GroupId group, uint64_t offset) {
+  FileSource source(segment.file, segment.bytes);
+  const uint64_t begin = offset;
+  uint64_t end = begin;
+  if (begin == 0) {
+    BALLAST_TRY(const auto header, source.fetch(0, kSegmentHeaderBytes));
+    offset = kSegmentHeaderBytes;
+    if (!all_zero(header)) end = offset;
+  }
+  for (; offset + kDirectAlignment <= segment.bytes; offset += kDirectAlignment) {
+    BALLAST_TRY(const auto block, source.fetch(offset, kDirectAlignment));
+    if (peek_record_head_bytes(block) == 0) continue;
+    const auto record = read_head(source, group, segment.sequence, offset);
+    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
+    if (record) end = offset + record_head_bytes(record->entry.header_bytes);
+  }
+  return begin == end ? Status() : zero(segment, begin, end);
 }
 
 class Recovery {
@@ -203,10 +219,11 @@ class Recovery {
       BALLAST_TRY_STATUS(check_tail());
     }
     if (log_.prepared) {
-      BALLAST_TRY_STATUS(erase_tail(*log_.prepared, 0));
+      BALLAST_TRY_STATUS(erase_tail(*log_.prepared, group_, 0));
     }
-    return log_.segments.empty() ? Status()
-                                 : erase_tail(*log_.segments.back().file, log_.write_offset);
+    return log_.segments.empty()
+               ? Status()
+               : erase_tail(*log_.segments.back().file, group_, log_.write_offset);
   }
 
   // The last segment in use may end in a torn batch; anything else is rot.

@@ -11,6 +11,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/check.h"
 #include "storage/io/files.h"
+#include "storage/log/record.h"
 
 namespace ballast::storage {
 namespace {
@@ -22,12 +23,7 @@ constexpr std::chrono::milliseconds kLockPatience{5000};
 constexpr std::chrono::milliseconds kPause{1};
 constexpr std::chrono::seconds kRetry{1};
 
-Status create_zeros(const std::string& path, uint64_t bytes, const std::function<bool()>& pace) {
-  BALLAST_TRY(const UniqueFd file, open_direct(path, O_RDWR | O_CREAT | O_TRUNC));
-  // Sets the space aside, in large extents; a file system without it allocates as it goes.
-  if (::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes)) != 0 &&
-      (errno == ENOSPC || errno == EDQUOT))
-    return disk_failure("make", path);
+Status write_zeros(const UniqueFd& file, uint64_t bytes, const std::function<bool()>& pace) {
   MutableBytes zeros(kZeroBytes);
   std::memset(zeros.data(), 0, zeros.size());
   for (uint64_t at = 0; at < bytes; at += kZeroBytes) {
@@ -35,8 +31,20 @@ Status create_zeros(const std::string& path, uint64_t bytes, const std::function
     const size_t part = std::min<uint64_t>(kZeroBytes, bytes - at);
     BALLAST_TRY_STATUS(write_fully(file, zeros.span().first(part), at));
   }
-  if (::fsync(file.get()) != 0) return os_failure("flush", path);
   return {};
+}
+
+Status create_zeros(const std::string& path, uint64_t bytes, SegmentFill fill,
+                    const std::function<bool()>& pace) {
+  BALLAST_TRY(const UniqueFd file, open_direct(path, O_RDWR | O_CREAT | O_TRUNC));
+  // Sets the space aside, in large extents; a file system without it allocates as it goes.
+  const bool reserved = ::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes)) == 0;
+  if (!reserved && (errno == ENOSPC || errno == EDQUOT)) return disk_failure("make", path);
+  if (!pace()) return fail(Errc::kUnavailable, "the log closes");
+  if (!reserved || fill == SegmentFill::kZeros) {
+    BALLAST_TRY_STATUS(write_zeros(file, bytes, pace));
+  }
+  return sync_file(file);
 }
 
 }  // namespace
@@ -79,14 +87,31 @@ Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence)
 }
 
 Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequence, uint64_t bytes,
-                                  const std::function<bool()>& pace) {
+                                  SegmentFill fill, const std::function<bool()>& pace) {
   const std::string name = segment_name(sequence);
   const std::string temporary = name + ".tmp";
-  if (Status made = create_zeros(directory + "/" + temporary, bytes, pace); !made) {
+  if (Status made = create_zeros(directory + "/" + temporary, bytes, fill, pace); !made) {
     // Where there was no space for it, others need what it took.
     (void)remove_file(directory + "/" + temporary);
     return std::unexpected(std::move(made).error());
   }
+  BALLAST_TRY_STATUS(rename_durably(directory, temporary, name));
+  return open_segment(directory, sequence);
+}
+
+Result<SegmentPtr> recycle_segment(const std::string& directory, SegmentPtr spare,
+                                   uint64_t sequence) {
+  const std::string name = segment_name(sequence);
+  const std::string temporary = name + ".tmp";
+  // Without its old name it is nobody's; only then may its bytes change.
+  BALLAST_TRY_STATUS(rename_durably(directory, segment_name(spare->sequence), temporary));
+  MutableBytes zeros(kSegmentHeaderBytes);
+  std::memset(zeros.data(), 0, zeros.size());
+  BALLAST_TRY_STATUS(write_fully(spare->file, zeros.span(), 0));
+  BALLAST_TRY_STATUS(sync_file(spare->file));
+  // Readers of the new segment shall not find the old one's bytes in the page cache.
+  ::posix_fadvise(spare->cached.get(), 0, 0, POSIX_FADV_DONTNEED);
+  spare.reset();  // and its lock with it
   BALLAST_TRY_STATUS(rename_durably(directory, temporary, name));
   return open_segment(directory, sequence);
 }
@@ -101,12 +126,13 @@ SegmentPreparer::SegmentPreparer(std::string directory, uint64_t segment_bytes, 
 
 SegmentPreparer::~SegmentPreparer() = default;
 
-void SegmentPreparer::prepare(uint64_t sequence) {
+void SegmentPreparer::prepare(SegmentOrder order) {
   const std::lock_guard lock(mutex_);
-  BALLAST_CHECK(wanted_ == 0 && !ready_, "segment {} while {} is wanted", sequence, wanted_);
-  wanted_ = sequence;
+  BALLAST_CHECK(wanted_.sequence == 0 && !ready_, "segment {} while {} is wanted", order.sequence,
+                wanted_.sequence);
+  wanted_ = std::move(order);
   urgent_ = false;
-  outlook_ = Outlook::kComing;
+  outlook_ = wanted_.spare ? Outlook::kAssured : Outlook::kComing;
   changed_.notify_all();
 }
 
@@ -132,17 +158,18 @@ bool SegmentPreparer::pace(const std::stop_token& stop) {
 
 void SegmentPreparer::run(const std::stop_token& stop) {
   while (true) {
-    uint64_t sequence = 0;
+    SegmentOrder order;
     {
       std::unique_lock lock(mutex_);
-      if (!changed_.wait(lock, stop, [this] { return wanted_ != 0; })) return;
-      sequence = wanted_;
+      if (!changed_.wait(lock, stop, [this] { return wanted_.sequence != 0; })) return;
+      // The spare file is for one try: what fails leaves it without its name.
+      order = {wanted_.sequence, wanted_.fill, std::exchange(wanted_.spare, nullptr)};
     }
-    Result<SegmentPtr> made = make(sequence, stop);
+    Result<SegmentPtr> made = make(std::move(order), stop);
     if (stop.stop_requested()) return;
     std::unique_lock lock(mutex_);
     if (made) {
-      wanted_ = 0;
+      wanted_ = {};
       ready_ = *std::move(made);
       lock.unlock();
       on_change_();
@@ -161,11 +188,12 @@ void SegmentPreparer::run(const std::stop_token& stop) {
   }
 }
 
-Result<SegmentPtr> SegmentPreparer::make(uint64_t sequence, const std::stop_token& stop) {
+Result<SegmentPtr> SegmentPreparer::make(SegmentOrder order, const std::stop_token& stop) {
+  if (order.spare) return recycle_segment(directory_, std::move(order.spare), order.sequence);
   if (rule_) {
     BALLAST_TRY_STATUS(rule_(segment_bytes_));
   }
-  return create_segment(directory_, sequence, segment_bytes_, [&] {
+  return create_segment(directory_, order.sequence, segment_bytes_, order.fill, [&] {
     set_outlook(Outlook::kAssured);
     return pace(stop);
   });

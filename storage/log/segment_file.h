@@ -41,21 +41,41 @@ Result<Bytes> read_payload(const UniqueFd& file, uint64_t offset, size_t bytes);
 
 Result<SegmentPtr> open_segment(const std::string& directory, uint64_t sequence);
 
+// What a new file's space has behind it. Both read as zeros.
+enum class SegmentFill : uint8_t {
+  kZeros,    // they are written: a durable append then costs the file system no journal commit,
+             // which halves the latency of a small one
+  kReserved  // set aside, where the file system can: a large append doesn't notice the commit, and
+             // each byte is written once
+};
+
 // Makes a segment of zeros, durably and under its final name only when it is whole. `pace` is
 // called between writes, first when the space is set aside, and ends the work by returning false
 // (error kUnavailable). Error kNoSpace: what it took is given back.
-// A new file costs a journal commit for every write that allocates; zeros written ahead halve the
-// latency of a durable append.
 Result<SegmentPtr> create_segment(const std::string& directory, uint64_t sequence, uint64_t bytes,
-                                  const std::function<bool()>& pace);
+                                  SegmentFill fill, const std::function<bool()>& pace);
+
+// Makes a segment of one that nothing needs any more, and that nobody but the caller has: what lies
+// behind its header stays as it is, for another segment's records to be written over. Its space is
+// allocated and written, so that this costs no more than a rename. A crash on the way leaves the
+// old segment, or none of the two. Error kIo.
+Result<SegmentPtr> recycle_segment(const std::string& directory, SegmentPtr spare,
+                                   uint64_t sequence);
+
+// What is to be made: of `spare` if that is not null, which nobody else has, else anew.
+struct SegmentOrder {
+  uint64_t sequence = 0;
+  SegmentFill fill = SegmentFill::kZeros;
+  SegmentPtr spare;
+};
 
 // Where a log gets its next segment from. When take() has something to give, the supply sees to it
 // that the log's poll() is called.
 class SegmentSupply {
  public:
   virtual ~SegmentSupply() = default;
-  // Starts to make this segment. REQUIRES: the one before was taken.
-  virtual void prepare(uint64_t sequence) = 0;
+  // Starts to make a segment. REQUIRES: the one before was taken.
+  virtual void prepare(SegmentOrder order) = 0;
   // The prepared segment, once; null if it isn't ready.
   virtual SegmentPtr take() = 0;
   // An append waits: no pauses from now on, and an error other than kNoSpace stops the process.
@@ -79,14 +99,14 @@ class SegmentPreparer final : public SegmentSupply {
   // Ends the thread; a segment that is half made goes away.
   ~SegmentPreparer() override;
 
-  void prepare(uint64_t sequence) override;
+  void prepare(SegmentOrder order) override;
   SegmentPtr take() override;
   void hurry() override;
   Outlook outlook() const override { return outlook_; }
 
  private:
   void run(const std::stop_token& stop);
-  Result<SegmentPtr> make(uint64_t sequence, const std::stop_token& stop);
+  Result<SegmentPtr> make(SegmentOrder order, const std::stop_token& stop);
   bool pace(const std::stop_token& stop);
   void set_outlook(Outlook outlook);
 
@@ -96,7 +116,7 @@ class SegmentPreparer final : public SegmentSupply {
   const std::function<void()> on_change_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
-  uint64_t wanted_ = 0;  // 0: nothing
+  SegmentOrder wanted_;  // sequence 0: nothing
   bool urgent_ = false;
   SegmentPtr ready_;
   std::atomic<Outlook> outlook_ = Outlook::kComing;

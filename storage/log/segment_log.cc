@@ -21,6 +21,7 @@
 #include "storage/log/recovery.h"
 #include "storage/log/segment_file.h"
 #include "storage/log/segment_set.h"
+#include "storage/log/spare_segments.h"
 
 namespace ballast::storage {
 namespace {
@@ -31,6 +32,8 @@ constexpr size_t kBatchRecordsMax = 500;
 // How often, while batch follows batch, one of them writes down how far the log is durable: it is
 // one small write more.
 constexpr uint64_t kNoteUnderLoadUs = 1'000'000;
+// From this size on a record's write takes so long that a journal commit doesn't show beside it.
+constexpr uint64_t kLargeRecordBytes = 256 << 10;
 constexpr uint64_t kSegmentBytesMin = 16 * limits::kMiB;
 constexpr uint64_t kSegmentBytesMax = 4096 * limits::kMiB;
 static_assert(kRecordBytesMax <= kBatchBytesMax);
@@ -58,6 +61,7 @@ class SegmentLog final : public LogStore {
         base_(recovered.hard_state.start.base),
         locators_(std::move(recovered.locators)),
         homes_(std::move(recovered.homes)),
+        spares_(options_.directory),
         segments_(std::move(recovered.segments)),
         prepared_(std::move(recovered.prepared)),
         durable_(last()),
@@ -73,7 +77,7 @@ class SegmentLog final : public LogStore {
       supply_ = std::make_unique<SegmentPreparer>(options_.directory, options_.segment_bytes,
                                                   options_.may_take, [this] { queue_->wake(); });
     }
-    if (!prepared_) supply_->prepare(next_sequence());
+    if (!prepared_) prepare_next();
     for (const SegmentPtr& home : homes_) payloads_->add(home);
     for (const LogSegment& segment : segments_) payloads_->add(segment.file);
   }
@@ -89,6 +93,7 @@ class SegmentLog final : public LogStore {
     }
     // A LogRead may keep the descriptors for longer than the log is in use.
     for (const SegmentPtr& home : homes_) (void)::flock(home->file.get(), LOCK_UN);
+    spares_.unlock();
     for (const LogSegment& segment : segments_) (void)::flock(segment.file->file.get(), LOCK_UN);
   }
 
@@ -139,13 +144,16 @@ class SegmentLog final : public LogStore {
     return homes;
   }
 
-  Status remove_home(uint64_t segment) override {
+  void retire_home(uint64_t segment) override {
     const auto home = std::ranges::find(homes_, segment, &SegmentFile::sequence);
     BALLAST_CHECK(home != homes_.end(), "segment {} is no home", segment);
     payloads_->remove(segment);
+    spares_.add(std::move(*home));
     homes_.erase(home);
-    return remove_file(options_.directory + "/" + segment_name(segment));
   }
+
+  uint64_t spare_bytes() const override { return spares_.bytes(); }
+  Status trim_spares(uint64_t bytes) override { return spares_.trim(bytes); }
 
   void note_durable() override {
     if (closing_ || hard_state_.durable_serial == durable_serial_) return;
@@ -188,7 +196,7 @@ class SegmentLog final : public LogStore {
   Index last() const override { return base().index + locators_.size(); }
   Index durable() const override { return durable_; }
   uint64_t disk_bytes() const override {
-    uint64_t bytes = 2 * kHardStateSlotBytes + (prepared_ ? prepared_->bytes : 0);
+    uint64_t bytes = 2 * kHardStateSlotBytes + (prepared_ ? prepared_->bytes : 0) + spare_bytes();
     for (const SegmentPtr& home : homes_) bytes += home->bytes;
     for (const LogSegment& segment : segments_) bytes += segment.file->bytes;
     return bytes;
@@ -248,6 +256,17 @@ class SegmentLog final : public LogStore {
 
   uint64_t next_sequence() const {
     return segments_.empty() ? hard_state_.start.segment : segments_.back().file->sequence + 1;
+  }
+  void prepare_next() {
+    supply_->prepare({next_sequence(), fill_of_next(), spares_.take(options_.segment_bytes)});
+  }
+  // As what the segment before this one held.
+  SegmentFill fill_of_next() const {
+    if (segments_.size() < 2) return SegmentFill::kZeros;
+    const LogSegment& before = segments_[segments_.size() - 2];
+    const uint64_t records = segments_.back().chain.next_serial - before.chain.next_serial;
+    const bool large = records > 0 && before.file->bytes / records >= kLargeRecordBytes;
+    return large ? SegmentFill::kReserved : SegmentFill::kZeros;
   }
   size_t place_in_log(Index index) const { return index - base_.index - 1; }
   const SegmentPtr& segment_of(const Locator& locator) const {
@@ -479,7 +498,7 @@ class SegmentLog final : public LogStore {
   void finish_batch() {
     // Not before the header of the last segment is durable: recovery takes a segment without a
     // header for a torn first batch only if no other file stands behind it.
-    if (batch_.new_segment) supply_->prepare(next_sequence());
+    if (batch_.new_segment) prepare_next();
     if (!batch_.entries.empty()) {
       durable_serial_ = chain_.next_serial;
       // An entry that was replaced while its write was under way has a later serial by now.
@@ -515,6 +534,7 @@ class SegmentLog final : public LogStore {
   LogBase base_;                // of what is below: follows hard_state_.start when that is durable
   std::vector<Locator> locators_;     // of the entries behind the base
   std::vector<SegmentPtr> homes_;     // segments before the log's start
+  SpareSegments spares_;              // retired ones
   std::vector<LogSegment> segments_;  // in use
   const std::shared_ptr<SegmentSet> payloads_ = std::make_shared<SegmentSet>();
   SegmentPtr prepared_;

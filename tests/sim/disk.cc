@@ -71,8 +71,8 @@ class SimDisk::Supply final : public storage::SegmentSupply {
  public:
   explicit Supply(SimDisk& disk) : disk_(disk), life_(disk.life_) {}
 
-  void prepare(uint64_t sequence) override {
-    if (alive()) disk_.prepare_segment(sequence);
+  void prepare(storage::SegmentOrder order) override {
+    if (alive()) disk_.prepare_segment(order.sequence);
   }
   storage::SegmentPtr take() override {
     return alive() ? std::exchange(disk_.made_, nullptr) : nullptr;

@@ -49,7 +49,9 @@ class FaultyLog final : public storage::LogStore {
     log_->begin_behind(base, std::move(done));
   }
   std::vector<Home> homes() const override { return log_->homes(); }
-  Status remove_home(uint64_t segment) override { return log_->remove_home(segment); }
+  void retire_home(uint64_t segment) override { log_->retire_home(segment); }
+  uint64_t spare_bytes() const override { return log_->spare_bytes(); }
+  Status trim_spares(uint64_t bytes) override { return log_->trim_spares(bytes); }
   void note_durable() override { log_->note_durable(); }
   storage::Place place_of(Index index) const override { return log_->place_of(index); }
   std::shared_ptr<const storage::Payloads> payloads() const override { return log_->payloads(); }

@@ -22,12 +22,18 @@ const NodeId kNode{2};
 
 Uuid cluster() { return *Uuid::parse("11111111-2222-4333-8444-555555555555"); }
 
+Result<SegmentPtr> create(const std::string& directory, uint64_t sequence) {
+  return create_segment(directory, sequence, kSegmentBytes, SegmentFill::kZeros,
+                        [] { return true; });
+}
+
 // Small ones, made at once.
 class SmallSegments final : public SegmentSupply {
  public:
   explicit SmallSegments(std::string directory) : directory_(std::move(directory)) {}
-  void prepare(uint64_t sequence) override {
-    auto made = create_segment(directory_, sequence, kSegmentBytes, [] { return true; });
+  void prepare(SegmentOrder order) override {
+    auto made = order.spare ? recycle_segment(directory_, std::move(order.spare), order.sequence)
+                            : create(directory_, order.sequence);
     BALLAST_CHECK(made, "{}", made.error().message);
     ready_ = *std::move(made);
   }
@@ -41,9 +47,7 @@ class SmallSegments final : public SegmentSupply {
 
 Result<std::unique_ptr<LogStore>> open_small_log(const std::string& directory) {
   LogParts parts;
-  parts.make_segment = [directory](uint64_t sequence) {
-    return create_segment(directory, sequence, kSegmentBytes, [] { return true; });
-  };
+  parts.make_segment = [directory](uint64_t sequence) { return create(directory, sequence); };
   parts.supply = std::make_unique<SmallSegments>(directory);
   return open_segment_log(small_log(directory), std::move(parts));
 }

@@ -78,7 +78,8 @@ TEST_F(LogSpace, that_is_needed_and_not_there_stops_the_process) {
 // Others need what is left.
 TEST_F(LogSpace, is_given_back_by_a_segment_that_could_not_be_made) {
   log_.reset();
-  const auto made = create_segment(directory_.path(), 2, kSmallSegment, [] { return true; });
+  const auto made =
+      create_segment(directory_.path(), 2, kSmallSegment, SegmentFill::kZeros, [] { return true; });
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, Errc::kIo);
   EXPECT_FALSE(path_exists(directory_ / (segment_name(2) + ".tmp")));

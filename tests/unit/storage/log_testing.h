@@ -72,13 +72,20 @@ inline std::unique_ptr<LogStore> open_log(const LogOptions& options) {
   return log ? *std::move(log) : nullptr;
 }
 
-inline std::vector<Entry> read_all(const LogStore& log) {
-  if (log.last() == Index(0)) return {};
-  auto read = log.prepare_read(Index(1), log.last());
+// Those behind the log's start.
+inline std::vector<Entry> read_from_base(const LogStore& log) {
+  const Index first = log.base().index + 1;
+  if (log.last() < first) return {};
+  auto read = log.prepare_read(first, log.last());
   EXPECT_TRUE(read) << read.error().to_string();
   auto entries = (*read)->entries();
   EXPECT_TRUE(entries) << entries.error().to_string();
   return entries ? *std::move(entries) : std::vector<Entry>();
+}
+
+inline std::vector<Entry> read_all(const LogStore& log) {
+  EXPECT_EQ(log.base().index, Index());
+  return read_from_base(log);
 }
 
 inline std::string read_at(const std::string& path, uint64_t offset, size_t size) {

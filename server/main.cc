@@ -154,10 +154,9 @@ Status settle_incoming(const storage::DataDirectory& directory) {
   // Of rows that can't be read nobody knows which are newer: opening them says what to do.
   const auto state = storage::look_at_rows(directory.state_path());
   if (!state) return {};
-  if (incoming->index <= state->index) return directory.remove_incoming();
-  const bool whole = incoming->installed && incoming->installed->index == incoming->index;
-  if (!whole) return {};
-  BALLAST_TRY_STATUS(directory.install_incoming());
+  const bool installs = storage::supersedes(*incoming, *state);
+  if (!installs && incoming->index > state->index) return {};  // it is not whole yet
+  if (installs) BALLAST_TRY_STATUS(directory.install_incoming());
   return directory.remove_incoming();
 }
 

@@ -19,4 +19,7 @@ struct Store {
 // Errors: those of the two; kCorrupt if they do not belong together.
 Result<Store> open_store(LogOptions log, StateOptions state);
 
+// Error kCorrupt if rows that show the entry `applied` and this log are not of one store.
+Status check_together(Index applied, const LogStore& log, const std::string& directory);
+
 }  // namespace ballast::storage

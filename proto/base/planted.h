@@ -31,6 +31,12 @@ enum class PlantedBug : int {
   kDiskNotChecked,            // a wiped disk goes on under the name of the one before
   kFreshSinceAnswer,          // a replica takes itself for as fresh as an answer, not its question
   kFreshBeforeApplied,        // and before it has applied what the answer said
+  kRowsNotFlushed,            // the log forgets, and segments go, before the rows are durable
+  kUseNotCounted,             // what is live in a segment is counted too low
+  kOldHeaderKept,             // a segment's file is used again with its old header
+  kHalfSnapshotInstalled,     // a snapshot takes the place of the rows before it is whole
+  kSnapshotGap,               // the log begins one entry too late behind a snapshot
+  kSnapshotsPlaceNotChecked,  // the log goes on behind a snapshot that it does not reach
 };
 
 #ifdef BALLAST_PLANTED_BUGS

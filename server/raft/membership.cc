@@ -51,7 +51,7 @@ Status Core::Impl::check_new_voter(NodeId node) const {
     return fail(Errc::kRefused, "node {} has not been heard from lately", node);
   }
   const uint64_t entries = log.last() - peer->match();
-  if (entries > options.inflight_entries_max ||
+  if (entries > options.inflight_entries_max || peer->match() < log.base().index ||
       log.bytes_between(peer->match(), log.last()) > options.inflight_bytes_max) {
     return fail(Errc::kRefused, "node {} lacks {} entries: it must catch up before it can vote",
                 node, entries);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "proto/base/digest.h"
+#include "proto/base/planted.h"
 #include "storage/kv/apply.h"
 #include "storage/kv/row_keys.h"
 
@@ -44,6 +45,7 @@ Result<SegmentUse> use_without(SegmentUse use, uint64_t bytes, uint64_t blocks) 
 
 Status add_use(RowBatch& rows, uint64_t segment, uint64_t bytes) {
   BALLAST_TRY(SegmentUse use, use_of(rows, segment));
+  if (BALLAST_PLANTED(kUseNotCounted) && use.blocks > 0) return {};
   use.bytes += bytes;
   ++use.blocks;
   rows.put(segment_use_key(segment), segment_use_value(use));

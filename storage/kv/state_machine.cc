@@ -114,7 +114,9 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Committ
   return results;
 }
 
-Status StateMachine::flush() { return impl_->store->flush(); }
+Status StateMachine::flush() {
+  return BALLAST_PLANTED(kRowsNotFlushed) ? Status() : impl_->store->flush();
+}
 
 Result<std::optional<pb::ConfigurationRow>> StateMachine::configuration() const {
   return impl_->store->row<pb::ConfigurationRow>(kind_key(RowKind::kConfiguration));

@@ -10,6 +10,7 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/check.h"
+#include "proto/base/planted.h"
 #include "storage/io/files.h"
 #include "storage/log/record.h"
 
@@ -107,7 +108,9 @@ Result<SegmentPtr> recycle_segment(const std::string& directory, SegmentPtr spar
   BALLAST_TRY_STATUS(rename_durably(directory, segment_name(spare->sequence), temporary));
   MutableBytes zeros(kSegmentHeaderBytes);
   std::memset(zeros.data(), 0, zeros.size());
-  BALLAST_TRY_STATUS(write_fully(spare->file, zeros.span(), 0));
+  if (!BALLAST_PLANTED(kOldHeaderKept)) {
+    BALLAST_TRY_STATUS(write_fully(spare->file, zeros.span(), 0));
+  }
   BALLAST_TRY_STATUS(sync_file(spare->file));
   // Readers of the new segment shall not find the old one's bytes in the page cache.
   ::posix_fadvise(spare->cached.get(), 0, 0, POSIX_FADV_DONTNEED);

@@ -5,6 +5,7 @@
 #include "proto/base/check.h"
 #include "proto/base/crc32c.h"
 #include "proto/base/limits.h"
+#include "proto/base/planted.h"
 #include "storage/io/files.h"
 #include "storage/kv/block_rows.h"
 #include "storage/kv/database.h"
@@ -60,6 +61,10 @@ std::string arrived_key(const Digest& digest) {
 Result<std::unique_ptr<IncomingSnapshot>> IncomingSnapshot::open(StateOptions options) {
   BALLAST_TRY_STATUS(make_directories(options.directory));
   BALLAST_TRY(auto store, open_database(options));
+  return over(std::move(store));
+}
+
+std::unique_ptr<IncomingSnapshot> IncomingSnapshot::over(std::unique_ptr<RowStore> store) {
   return std::unique_ptr<IncomingSnapshot>(new IncomingSnapshot(std::move(store)));
 }
 
@@ -153,7 +158,7 @@ Status IncomingSnapshot::finish(const LogBase& base) {
   BALLAST_TRY_STATUS(drop_leftovers());
   BALLAST_TRY_STATUS(take_over_rows(*store_, *applied));
   pb::InstalledRow installed;
-  installed.set_index(base.index.value());
+  installed.set_index(base.index.value() + (BALLAST_PLANTED(kSnapshotGap) ? 1 : 0));
   installed.set_term(base.term.value());
   installed.set_chain(base.chain);
   const std::string key = kind_key(RowKind::kInstalled);
@@ -166,9 +171,18 @@ Result<RowsAt> look_at_rows(const std::string& directory) {
   BALLAST_TRY(const auto names, list_directory(directory));
   if (names.empty()) return RowsAt();
   BALLAST_TRY(const auto rows, open_database_to_read(directory));
-  BALLAST_TRY(const auto applied, rows->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
-  BALLAST_TRY(const auto installed, installed_base(*rows));
+  return look_at_rows(*rows);
+}
+
+Result<RowsAt> look_at_rows(const RowView& rows) {
+  BALLAST_TRY(const auto applied, rows.row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
+  BALLAST_TRY(const auto installed, installed_base(rows));
   return RowsAt{Index(applied ? applied->index() : 0), installed};
+}
+
+bool supersedes(const RowsAt& incoming, const RowsAt& current) {
+  const bool whole = incoming.installed && incoming.installed->index == incoming.index;
+  return incoming.index > current.index && (whole || BALLAST_PLANTED(kHalfSnapshotInstalled));
 }
 
 Result<std::optional<LogBase>> installed_base(const RowView& rows) {

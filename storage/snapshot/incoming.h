@@ -26,6 +26,8 @@ class IncomingSnapshot {
  public:
   // Opens the database in the directory, which is made if it is missing.
   static Result<std::unique_ptr<IncomingSnapshot>> open(StateOptions options);
+  // The same over any store of rows.
+  static std::unique_ptr<IncomingSnapshot> over(std::unique_ptr<RowStore> store);
 
   // Forgets the rows of an earlier attempt, not its blocks.
   Status begin();
@@ -54,13 +56,17 @@ class IncomingSnapshot {
   std::string last_key_;
 };
 
-// A database that nobody has open, by its directory.
+// What rows show, in use or on their way in.
 struct RowsAt {
-  Index index;  // the entry that they show; 0: there are none
+  Index index;  // the entry; 0: there are none
   std::optional<LogBase> installed;
 };
 // Errors: kIo, kCorrupt.
+Result<RowsAt> look_at_rows(const RowView& rows);
+// Of a database that nobody has open, by its directory.
 Result<RowsAt> look_at_rows(const std::string& directory);
+// True if the snapshot is whole and is to take the place of the rows in use.
+bool supersedes(const RowsAt& incoming, const RowsAt& current);
 
 // Where the log of these rows begins if they came as a snapshot. Errors: kIo, kCorrupt.
 Result<std::optional<LogBase>> installed_base(const RowView& rows);

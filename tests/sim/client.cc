@@ -12,6 +12,8 @@
 namespace ballast::sim {
 namespace {
 
+constexpr uint64_t kLeaseMs = 1'000;  // short, so that blocks go when their keys do
+
 constexpr uint64_t kKeys = 5;
 constexpr uint64_t kAttemptUs = 700'000;
 constexpr int kTries = 12;
@@ -93,7 +95,7 @@ std::vector<server::Node::Draft> Client::drafts() const {
     block.mutable_block()->set_length(static_cast<uint32_t>(operation_.payload.size()));
     block.mutable_block()->set_crc32c(crc32c(operation_.payload.span()));
     block.set_time_ms(wall_clock_ms());
-    block.set_lease_ms(3'600'000);
+    block.set_lease_ms(kLeaseMs);
     drafts.push_back({.kind = EntryKind::kBlock,
                       .header = Bytes::copy_of(block.SerializeAsString()),
                       .payload = operation_.payload});

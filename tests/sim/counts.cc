@@ -27,6 +27,8 @@ constexpr Counted kCounted[] = {
     {"hangs", &Counts::hangs},
     {"full", &Counts::full},
     {"late segments", &Counts::late_segments},
+    {"reused", &Counts::reused},
+    {"snapshots", &Counts::snapshots},
     {"write errors", &Counts::write_errors},
     {"read errors", &Counts::read_errors},
     {"changes", &Counts::changes},

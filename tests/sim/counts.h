@@ -21,6 +21,8 @@ struct Counts {
   uint64_t hangs = 0;
   uint64_t full = 0;           // disks
   uint64_t late_segments = 0;  // that an append had to wait for
+  uint64_t reused = 0;         // segments' files
+  uint64_t snapshots = 0;      // that were installed
   uint64_t write_errors = 0;
   uint64_t read_errors = 0;
   uint64_t changes = 0;

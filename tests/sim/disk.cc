@@ -72,7 +72,7 @@ class SimDisk::Supply final : public storage::SegmentSupply {
   explicit Supply(SimDisk& disk) : disk_(disk), life_(disk.life_) {}
 
   void prepare(storage::SegmentOrder order) override {
-    if (alive()) disk_.prepare_segment(order.sequence);
+    if (alive()) disk_.prepare_segment(std::move(order));
   }
   storage::SegmentPtr take() override {
     return alive() ? std::exchange(disk_.made_, nullptr) : nullptr;
@@ -107,13 +107,16 @@ storage::LogParts SimDisk::parts() {
   return parts;
 }
 
-Result<std::unique_ptr<storage::LogStore>> SimDisk::open(std::function<void()> on_ready) {
+Result<std::unique_ptr<storage::LogStore>> SimDisk::open(std::optional<storage::LogBase> installed,
+                                                         std::function<void()> on_ready) {
   on_ready_ = std::move(on_ready);
+  const storage::LogOptions options{
+      .directory = directory_, .segment_bytes = faults.segment_bytes, .installed = installed};
   if (full() && copies_on_write_) return os_failure("write", directory_, ENOSPC);
   const auto steps = std::exchange(power_steps_, std::nullopt);
-  if (!steps) return storage::open_segment_log({.directory = directory_}, parts());
+  if (!steps) return storage::open_segment_log(options, parts());
   FileJournal journal(*steps);
-  auto log = storage::open_segment_log({.directory = directory_}, parts());
+  auto log = storage::open_segment_log(options, parts());
   if (!journal.power_failed()) return log;
   BALLAST_CHECK(!log, "recovery goes on although it could not write");
   journal.crash(chance_);
@@ -150,9 +153,10 @@ Result<storage::SegmentPtr> SimDisk::make_segment(uint64_t sequence) const {
   return storage::open_segment(directory_, sequence);
 }
 
-void SimDisk::prepare_segment(uint64_t sequence) {
+void SimDisk::prepare_segment(storage::SegmentOrder order) {
   BALLAST_CHECK(making_ == 0 && !made_);
-  making_ = sequence;
+  making_ = order.sequence;
+  spare_ = std::move(order.spare);
   urgent_ = false;
   const uint64_t us = faults.segment_us_max == 0 ? 0 : 1 + chance_.below(faults.segment_us_max);
   if (us == 0) return finish_segment();
@@ -164,7 +168,9 @@ void SimDisk::prepare_segment(uint64_t sequence) {
 // The segment is there, or there was no space for it: then once more after a while, if there is no
 // hurry.
 void SimDisk::finish_segment() {
-  auto made = make_segment(making_);
+  if (spare_) ++counts_.reused;
+  auto made = spare_ ? storage::recycle_segment(directory_, std::move(spare_), making_)
+                     : make_segment(making_);
   if (made) {
     making_ = 0;
     retrying_ = false;
@@ -238,6 +244,7 @@ void SimDisk::note(const Write& write) {
     const auto record = storage::parse_hard_state(write.bytes);
     BALLAST_CHECK(record.has_value());
     hard_state_ = record->state;
+    forget_places(record->start.segment);
     known_serial_ = std::max(known_serial_, record->durable_serial);
     return;
   }
@@ -256,8 +263,12 @@ void SimDisk::note(const Write& write) {
     const auto payload = left.subspan(head, entry.payload_bytes);
     durable_.resize(std::min<size_t>(durable_.size(), entry.index.value() - 1));
     BALLAST_CHECK(durable_.size() == entry.index.value() - 1, "a gap in the log");
-    durable_.push_back({entry, crc32c(storage::record_entry_header(*header, left)),
-                        header->payload_crc, crc32c(payload) == header->payload_crc});
+    const auto text = storage::record_entry_header(*header, left);
+    durable_.push_back({.meta = entry,
+                        .header_crc = crc32c(text),
+                        .payload_crc = header->payload_crc,
+                        .whole = crc32c(payload) == header->payload_crc,
+                        .header = std::string(as_text(text))});
     places_.push_back({header->serial, write.path, at, bytes});
     known_serial_ = std::max(known_serial_, header->batch);
     left = left.subspan(bytes);
@@ -270,13 +281,38 @@ void SimDisk::end_life() {
   ++life_;
   completed_.clear();
   making_ = 0;
+  spare_ = nullptr;
   retrying_ = false;
   made_ = nullptr;
 }
 
+// A segment may have got its name already, or not yet; a file that is used again may have lost its
+// old one.
+void SimDisk::leave_half_made() {
+  if (making_ == 0) return;
+  if (!spare_) {
+    if (chance_.below(2) == 0) (void)make_segment(making_);
+    return;
+  }
+  const uint64_t steps = chance_.below(4);
+  const std::string old = directory_ + "/" + storage::segment_name(spare_->sequence);
+  const std::string made = directory_ + "/" + storage::segment_name(making_);
+  if (steps > 0) std::filesystem::rename(old, made + ".tmp");
+  if (steps > 1) put(made + ".tmp", 0, std::vector<std::byte>(storage::kSegmentHeaderBytes));
+  if (steps > 2) std::filesystem::rename(made + ".tmp", made);
+}
+
+// Of what is no part of the log any more nobody looks for damage at a start.
+void SimDisk::forget_places(uint64_t first_segment) {
+  std::erase_if(places_, [&](const Place& place) {
+    const auto sequence =
+        storage::parse_segment_name(std::filesystem::path(place.path).filename().string());
+    return *sequence < first_segment;
+  });
+}
+
 void SimDisk::crash() {
-  // A segment may have got its name already, or not yet.
-  if (making_ != 0 && chance_.below(2) == 0) (void)make_segment(making_);
+  leave_half_made();
   end_life();  // what has completed has landed; nobody heard of it
   for (const auto& [number, write] : std::exchange(in_flight_, {})) {
     // All, none, or any of the sectors.
@@ -353,26 +389,44 @@ std::string SimDisk::recovered(const storage::LogStore& log) {
     return fmt::format("the vote for {} in term {} became one for {} in term {}", hard_state_.vote,
                        hard_state_.term, state.vote, state.term);
   hard_state_ = state;
-  const std::vector<EntryMeta> found = log.entries();
-  for (size_t i = 0; i < durable_.size(); ++i) {
-    if (i >= found.size() || found[i] != durable_[i].meta) {
-      // A torn batch may have replaced it by a record that landed as a whole.
-      if (i < found.size() && found[i].term > durable_[i].meta.term) break;
-      return fmt::format("durable entry {} of term {} is not in the recovered log of {}", i + 1,
-                         durable_[i].meta.term, found.size());
-    }
+  if (!log.homes().empty()) forget_places(log.homes().back().segment + 1);
+  begin_behind(log.base());
+  const uint64_t base = log.base().index.value();
+  const std::vector<EntryMeta> found = log.entries();  // the first is entry base + 1
+  const uint64_t last = base + found.size();
+  for (uint64_t i = base; i < durable_.size(); ++i) {
+    const Term term = durable_[i].meta.term;
+    if (i < last && found[i - base] == durable_[i].meta) continue;
+    // A torn batch may have replaced it by a record that landed as a whole.
+    if (i < last && found[i - base].term > term) break;
+    return fmt::format("durable entry {} of term {} is not in the recovered log of {}", i + 1, term,
+                       last);
   }
-  size_t same = 0;
-  while (same < std::min(durable_.size(), found.size()) && durable_[same].meta == found[same])
+  uint64_t same = base;
+  while (same < std::min<uint64_t>(durable_.size(), last) &&
+         durable_[same].meta == found[same - base])
     ++same;
-  if (same < found.size()) {
-    auto read = log.prepare_read(Index(same + 1), log.last());
-    const auto entries = read ? (*read)->entries() : std::unexpected(read.error());
-    if (!entries) return "recovery kept what can't be read: " + entries.error().message;
-  }
   durable_.resize(same);
-  for (size_t i = same; i < found.size(); ++i) durable_.push_back({found[i], 0, 0, true});
+  if (same == last) return {};
+  auto read = log.prepare_read(Index(same + 1), log.last());
+  const auto entries = read ? (*read)->entries() : std::unexpected(read.error());
+  if (!entries) return "recovery kept what can't be read: " + entries.error().message;
+  for (const Entry& entry : *entries)
+    durable_.push_back(
+        {.meta = entry.meta(), .whole = true, .header = std::string(entry.header.text())});
   return {};
+}
+
+// The log begins there: what did not land up to there came with a snapshot. A log that had another
+// entry there had nothing behind it that was ever committed.
+void SimDisk::begin_behind(const storage::LogBase& base) {
+  const uint64_t index = base.index.value();
+  if (index == 0) return;
+  const bool holds = durable_.size() >= index && (durable_[index - 1].in_snapshot ||
+                                                  durable_[index - 1].meta.term == base.term);
+  if (holds) return;
+  durable_.assign(index, {.in_snapshot = true});
+  durable_.back().meta.term = base.term;
 }
 
 }  // namespace ballast::sim

@@ -25,6 +25,8 @@ struct DurableEntry {
   uint32_t header_crc = 0;   // of the entry's header
   uint32_t payload_crc = 0;  // what the record says, and its payload has
   bool whole = false;        // the payload that landed matches
+  bool in_snapshot = false;  // it never landed here: the rows that came show it
+  std::string header;        // the entry's, of the record that landed last
 };
 
 class SimDisk {
@@ -43,9 +45,11 @@ class SimDisk {
 
   const std::string& directory() const { return directory_; }
   const Counts& counts() const { return counts_; }
-  // Opens the log over this disk; it becomes useless with the next crash. `on_ready` is called when
-  // completions wait. Errors: as open_segment_log(), and kIo if the disk is full or power fails.
-  Result<std::unique_ptr<storage::LogStore>> open(std::function<void()> on_ready);
+  // Opens the log over this disk, of rows that came as a snapshot if `installed` says so; it
+  // becomes useless with the next crash. `on_ready` is called when completions wait. Errors: as
+  // open_segment_log(), and kIo if the disk is full or power fails.
+  Result<std::unique_ptr<storage::LogStore>> open(std::optional<storage::LogBase> installed,
+                                                  std::function<void()> on_ready);
   // Power fails in the next open(), after so many steps of what recovery writes (FileJournal): of
   // what is not flushed by then, any sectors may have landed. Nothing happens if it takes fewer.
   void fail_power_in_open(uint64_t steps) { power_steps_ = steps; }
@@ -102,10 +106,13 @@ class SimDisk {
   storage::LogParts parts();
   bool full() const { return scheduler_.now_us() < full_until_us_; }
   bool hits(uint64_t ppm) { return chance_.below(kMillion) < ppm; }
-  void prepare_segment(uint64_t sequence);
+  void prepare_segment(storage::SegmentOrder order);
   void finish_segment();
   void hurry_segment();
   Result<storage::SegmentPtr> make_segment(uint64_t sequence) const;
+  void leave_half_made();
+  void begin_behind(const storage::LogBase& base);
+  void forget_places(uint64_t first_segment);
   void start(Write write);
   void end_life();
   void land(const Write& write);
@@ -121,8 +128,9 @@ class SimDisk {
   uint64_t started_ = 0;
   std::map<uint64_t, Write> in_flight_;  // by the order in which they were started
   uint64_t life_ = 0;
-  uint64_t making_ = 0;  // the segment that is being made; 0: none
-  bool urgent_ = false;  // an append waits for it
+  uint64_t making_ = 0;        // the segment that is being made; 0: none
+  storage::SegmentPtr spare_;  // of which it is made; null: of nothing
+  bool urgent_ = false;        // an append waits for it
   bool retrying_ = false;
   storage::SegmentPtr made_;
   uint64_t full_until_us_ = 0;

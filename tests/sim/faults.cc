@@ -25,6 +25,13 @@ void draw_disk_faults(Faults& faults, raft::Prng& chance, uint64_t runs) {
   }
 }
 
+// Logs that forget, and give their segments back. Small ones, for that to happen often.
+void draw_log_keep(Faults& faults, raft::Prng& chance) {
+  if (chance.below(2) == 0) return;
+  faults.log_keep_bytes = 1 + chance.below(4ull << 10);
+  faults.disk.segment_bytes = 128ull << 10;
+}
+
 }  // namespace
 
 Faults lite(raft::Prng& chance) {
@@ -55,6 +62,7 @@ Faults lite(raft::Prng& chance) {
   }
   if (chance.below(3) == 0) faults.rot_ms = 2'000 + chance.below(3'000);
   draw_disk_faults(faults, chance, 6);
+  draw_log_keep(faults, chance);
   return faults;
 }
 
@@ -91,6 +99,7 @@ Faults swarm(raft::Prng& chance) {
   faults.change_ms = often(300, 3'000);
   if (faults.change_ms != 0) faults.spares = chance.below(3);
   draw_disk_faults(faults, chance, 3);
+  draw_log_keep(faults, chance);
   return faults;
 }
 

@@ -52,6 +52,8 @@ struct Faults {
   uint64_t strand_ms = 0;    // between primaries that are cut off with one other and die
   uint64_t flush_ms = 500;   // between flushes of a node's rows
 
+  uint64_t log_keep_bytes = 0;  // of the newest entries, before the log forgets; 0: it never does
+
   // Disks
   DiskFaults disk;
   uint64_t rot_ms = 0;       // between flipped bits in what was written; the disk is then replaced

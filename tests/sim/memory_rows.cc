@@ -110,6 +110,13 @@ void MemoryRows::crash() {
   }
 }
 
+void MemoryRows::exchange(MemoryRows& other) {
+  ++life_;
+  ++other.life_;
+  rows_.swap(other.rows_);
+  undo_.swap(other.undo_);
+}
+
 void MemoryRows::wipe() {
   ++life_;
   undo_.clear();

@@ -28,6 +28,8 @@ class MemoryRows {
   // What was not flushed is gone.
   void crash();
   void wipe();
+  // The two change places, as directories do by one rename. Nothing may be open.
+  void exchange(MemoryRows& other);
 
   const Rows& rows() const { return rows_; }
   size_t unflushed_batches() const { return undo_.size(); }

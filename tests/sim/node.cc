@@ -6,6 +6,8 @@
 #include "proto/base/crc32c.h"
 #include "proto/peer.pb.h"
 #include "server/transport/codec.h"
+#include "storage/snapshot/incoming.h"
+#include "storage/store.h"
 #include "tests/sim/faulty_log.h"
 
 namespace ballast::sim {
@@ -27,7 +29,8 @@ SimNode::SimNode(NodeId id, std::string directory, Scheduler& scheduler, raft::P
       scheduler_(scheduler),
       hooks_(std::move(hooks)),
       disk_(std::move(directory), scheduler, raft::Prng(chance.next())),
-      rows_(raft::Prng(chance.next())) {
+      rows_(raft::Prng(chance.next())),
+      incoming_(raft::Prng(chance.next())) {
   disk_.on_error = [this] { hooks_.on_fatal("a log write failed"); };
 }
 
@@ -45,10 +48,22 @@ Clock::time_point SimNode::clock() const {
   return Clock::time_point(std::chrono::hours(1) + std::chrono::microseconds(own_us));
 }
 
+// As ballastd does before it opens anything. Returns where the log of the rows begins, if they came
+// as a snapshot.
+Result<std::optional<storage::LogBase>> SimNode::settle_rows() {
+  BALLAST_TRY(const auto current, storage::look_at_rows(*rows_.open()));
+  BALLAST_TRY(const auto incoming, storage::look_at_rows(*incoming_.open()));
+  const bool installs = storage::supersedes(incoming, current);
+  if (installs) rows_.exchange(incoming_);
+  if (installs || incoming.index <= current.index) incoming_.wipe();
+  return storage::installed_base(*rows_.open());
+}
+
 Status SimNode::start(const server::NodeOptions& given) {
   const InItsTime time(*this);
   ending_ = false;
-  BALLAST_TRY(auto log, disk_.open([this] {
+  BALLAST_TRY(const auto installed, settle_rows());
+  BALLAST_TRY(auto log, disk_.open(installed, [this] {
     log_ready_ = true;
     // The completion may come while the node runs: it is seen when that is done.
     scheduler_.after(0, [this, life = life_] {
@@ -61,9 +76,9 @@ Status SimNode::start(const server::NodeOptions& given) {
   }
   auto state = storage::StateMachine::over(rows_.open(), log->payloads());
   BALLAST_CHECK(state.has_value());
-  if ((*state)->applied().index > log->last()) {
+  if (auto together = storage::check_together((*state)->applied().index, *log, "rows"); !together) {
     disk_.crash();
-    return fail(Errc::kInternal, "applied beyond the log's end");
+    return fail(Errc::kInternal, "{}", together.error().message);
   }
   // What it reads while it is made, recovery has just read.
   log = with_read_errors(std::move(log), [this] { return running() && disk_.read_fails(); });
@@ -71,6 +86,7 @@ Status SimNode::start(const server::NodeOptions& given) {
   options.raft.id = id_;
   options.disk = disk_uuid();
   options.on_fatal = [this](const Error& error) { hooks_.on_fatal(error.message); };
+  options.on_snapshot_needed = hooks_.on_snapshot_needed;
   io_ = std::make_unique<asio::io_context>(1);
   node_ = std::make_unique<server::Node>(io_->get_executor(), io_->get_executor(), options,
                                          std::move(log), *std::move(state));
@@ -82,6 +98,7 @@ void SimNode::crash() {
   ++life_;
   disk_.crash();
   rows_.crash();
+  incoming_.crash();
   // What the node still says or stores goes nowhere. Its coroutines must end before it does.
   ending_ = true;
   const InItsTime time(*this);
@@ -99,6 +116,7 @@ void SimNode::wipe() {
   BALLAST_CHECK(!running());
   disk_.wipe();
   rows_.wipe();
+  incoming_.wipe();
   ++disks_;
 }
 

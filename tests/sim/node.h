@@ -36,6 +36,8 @@ class SimNode final : public server::PeerSender {
     // The node can't go on (a disk error, a log that can't be read): it ends after this event.
     std::function<void(const std::string& why)> on_fatal;
     std::function<void()> after_run;
+    // The others' logs do not reach back to where the node's ends.
+    std::function<void(Index)> on_snapshot_needed;
   };
 
   SimNode(NodeId id, std::string directory, Scheduler& scheduler, raft::Prng chance, Hooks hooks);
@@ -69,6 +71,8 @@ class SimNode final : public server::PeerSender {
   SimDisk& disk() { return disk_; }
   const SimDisk& disk() const { return disk_; }
   MemoryRows& rows() { return rows_; }
+  // Where a snapshot is brought to; installed by the next start if it is whole then.
+  MemoryRows& incoming() { return incoming_; }
   uint64_t life() const { return life_; }
 
   // How fast its clock goes, in parts of a million of the true time, and how wrong its calendar is.
@@ -88,6 +92,7 @@ class SimNode final : public server::PeerSender {
   };
 
  private:
+  Result<std::optional<storage::LogBase>> settle_rows();
   void send(raft::Message message) override;
   asio::awaitable<void> send_append(raft::Message message);
   void transmit(const raft::Message& message, const std::vector<Entry>& entries);
@@ -99,6 +104,7 @@ class SimNode final : public server::PeerSender {
   Hooks hooks_;
   SimDisk disk_;
   MemoryRows rows_;
+  MemoryRows incoming_;
   std::unique_ptr<asio::io_context> io_;
   std::unique_ptr<server::Node> node_;
   bool log_ready_ = false;

@@ -34,6 +34,12 @@ SEEDS = {
     "kDiskNotChecked": 100,
     "kFreshSinceAnswer": 100,
     "kFreshBeforeApplied": 60,
+    "kRowsNotFlushed": 40,
+    "kUseNotCounted": 40,
+    "kOldHeaderKept": 100,
+    "kHalfSnapshotInstalled": 100,
+    "kSnapshotGap": 100,
+    "kSnapshotsPlaceNotChecked": 100,
 }
 
 

@@ -52,6 +52,7 @@ class World {
   void probe(SimNode& node);
 
  private:
+  struct Fetch;
   struct Replica {
     uint64_t observed_applied = 0;
     bool led = false;
@@ -61,6 +62,7 @@ class World {
     std::map<NodeId, uint64_t> heard_us;  // and from them
     bool doomed = false;                  // crashes in the middle of its next log write
     bool damaged = false;                 // its disk holds what was not written there
+    std::shared_ptr<Fetch> fetch;         // the snapshot that it is being brought
   };
 
   void start_node(NodeId id);
@@ -70,9 +72,17 @@ class World {
   void transmit(Frame frame);
   void deliver_later(const Frame& frame);
   bool cut(NodeId from, NodeId to) const { return cut_.contains({from, to}); }
+  void need_snapshot(NodeId id, Index index);
+  void fetch_later(const std::shared_ptr<Fetch>& fetch);
+  void fetch_more(const std::shared_ptr<Fetch>& fetch);
+  Result<bool> begin_fetch(Fetch& fetch);
+  Result<bool> fetch_blocks(Fetch& fetch);
+  void install(Fetch& fetch);
+  SimNode* some_source(NodeId to, Index applied);
   void after_run(SimNode& node);
   void check_durable_majority(SimNode& node, Index index, Term term, bool everywhere);
   void check_state(SimNode& node);
+  void note_committed(const SimNode& node, uint64_t applied);
   void check_bounds(const raft::View& view);
   void check_promise(SimNode& node, const raft::Message& message);
   void check_isolation();
@@ -130,6 +140,7 @@ class World {
   std::map<uint64_t, std::string> digests_;  // of the state, by applied index
   std::map<NodeId, Replica> replicas_;
   std::map<NodeId, std::vector<std::vector<DurableEntry>>> lost_disks_;
+  std::vector<Entry> committed_;  // from entry 1 on, with their headers
   History history_;
   Counts counts_;
   uint64_t requests_ = 0;

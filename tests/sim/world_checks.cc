@@ -33,8 +33,9 @@ void World::check_promise(SimNode& one, const raft::Message& message) {
     const std::vector<DurableEntry>& durable = one.disk().durable();
     const Index index = reply->index;
     if (reply->rejected || index == Index()) return;
+    const bool forgotten = index <= one.node().core().base().index;
     if (index.value() > durable.size() ||
-        durable[index.value() - 1].meta != one.node().core().meta_at(index))
+        (!forgotten && durable[index.value() - 1].meta != one.node().core().meta_at(index)))
       wrong(fmt::format("node {} acknowledged entry {} before its disk held it", one.id(), index));
   }
 }
@@ -105,6 +106,7 @@ void World::check_state(SimNode& one) {
   uint64_t& observed = replicas_[one.id()].observed_applied;
   if (applied == observed) return;
   observed = applied;
+  note_committed(one, applied);
   mix(applied * 1'000'003 + one.id().value());
   const auto digest = one.node().state().state_digest();
   if (!digest) return wrong(fmt::format("node {}: {}", one.id(), digest.error().message));
@@ -113,13 +115,27 @@ void World::check_state(SimNode& one) {
     wrong(fmt::format("node {} has other rows than another node at index {}", one.id(), applied));
 }
 
+// What was applied first, of the disk of whoever did so: its log may forget it.
+void World::note_committed(const SimNode& one, uint64_t applied) {
+  const std::vector<DurableEntry>& durable = one.disk().durable();
+  while (committed_.size() < std::min<uint64_t>(applied, durable.size())) {
+    const DurableEntry& entry = durable[committed_.size()];
+    if (entry.in_snapshot)
+      return wrong(fmt::format("node {} shows entry {}, which nobody has applied", one.id(),
+                               committed_.size() + 1));
+    committed_.emplace_back(entry.meta.term, entry.meta.index, entry.meta.kind,
+                            Bytes::copy_of(entry.header));
+  }
+}
+
 // The promise itself: at a sync ack, the disks of a majority hold header and payload. The voters
 // are those of a configuration that was in force since the entry was appended; a disk that was lost
 // since then counts, as it did when it answered.
 void World::check_durable_majority(SimNode& one, Index index, Term term, bool everywhere) {
   const size_t at = index.value() - 1;
   const auto has = [&](const std::vector<DurableEntry>& durable) {
-    return at < durable.size() && durable[at].meta.term == term && durable[at].whole;
+    if (at >= durable.size()) return false;
+    return durable[at].in_snapshot || (durable[at].meta.term == term && durable[at].whole);
   };
   const auto holds = [&](NodeId id) {
     return has(node(id).disk().durable()) || std::ranges::any_of(lost_disks_[id], has);

@@ -47,6 +47,20 @@ TEST(Membership, a_configuration_waits_for_the_first_commit_of_the_term_and_for_
   EXPECT_EQ(propose(node, {ids({1, 2, 3}), {}, {}}).error().code, Errc::kConflict);
 }
 
+TEST(Membership, a_learner_that_needs_a_snapshot_does_not_vote_yet) {
+  LoneCore node(3);
+  lead(node, 3);
+  ASSERT_TRUE(propose(node, {ids({1, 2, 3}), {}, ids({4})}));
+  ASSERT_TRUE(node.propose(10, 8));
+  node.flush();
+  node.acknowledge(2, 10);
+  node.flush();
+  node.core.compact(Index(8));
+  node.hear(4, 1, HeartbeatReply{});
+  const auto refused = propose(node, {ids({1, 2, 3, 4}), ids({1, 2, 3}), {}});
+  EXPECT_EQ(refused.error().code, Errc::kRefused) << "what it lacks is no more in the log";
+}
+
 TEST(Membership, a_new_voter_must_be_a_learner_that_has_caught_up) {
   LoneCore node(3);
   lead(node, 3);

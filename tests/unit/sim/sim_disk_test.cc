@@ -34,7 +34,7 @@ class LogOnSimDisk {
 
   Status open() {
     ++life_;
-    BALLAST_TRY(log_, disk_.open([this] {
+    BALLAST_TRY(log_, disk_.open({}, [this] {
       scheduler_.after(0, [this, life = life_] {
         if (life == life_) log_->poll();
       });

@@ -59,7 +59,8 @@ class LoneNode {
   std::vector<std::string> fatal_;
   SimNode node_{NodeId(1), directory_ / "node", scheduler_, raft::Prng(1),
                 SimNode::Hooks{[](const Frame&) {}, [](const raft::Message&) {},
-                               [this](const std::string& why) { fatal_.push_back(why); }, [] {}}};
+                               [this](const std::string& why) { fatal_.push_back(why); }, [] {},
+                               [](Index) {}}};
   server::NodeOptions options_{.cache_bytes = 1 << 20};
 };
 

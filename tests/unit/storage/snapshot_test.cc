@@ -53,7 +53,7 @@ class SnapshotTest : public testing::Test {
     for (const pb::RowPage& page : pages_of(*source_)) ASSERT_TRUE(incoming.add(page));
   }
   std::vector<pb::BlockRef> missing(IncomingSnapshot& incoming, const StateMachine& current) {
-    auto blocks = incoming.missing(*current.rows(), std::nullopt, 1000);
+    auto blocks = incoming.missing(current.rows().get(), std::nullopt, 1000);
     EXPECT_TRUE(blocks) << blocks.error().message;
     return *std::move(blocks);
   }

@@ -77,10 +77,12 @@ Result<Bytes> read_file(const std::string& path, size_t bytes_max) {
 Status write_file(const std::string& path, std::span<const std::byte> bytes) {
   const std::string draft = path + ".tmp";
   BALLAST_TRY(const UniqueFd file, open_file(draft, O_WRONLY | O_CREAT | O_TRUNC));
-  BALLAST_TRY_STATUS(write_all(file, bytes));
-  BALLAST_TRY_STATUS(sync_file(file));
-  if (::rename(draft.c_str(), path.c_str()) != 0) return failure("create", path);
-  return {};
+  Status written = write_all(file, bytes);
+  if (written) written = sync_file(file);
+  if (written && ::rename(draft.c_str(), path.c_str()) != 0) written = failure("create", path);
+  // A full disk gets its space back.
+  if (!written) ::unlink(draft.c_str());
+  return written;
 }
 
 Status remove_file(const std::string& path) {

@@ -246,6 +246,16 @@ TEST_F(BackupFiles, a_directory_with_other_things_is_left_alone) {
   EXPECT_EQ(remove_backup(path_, "1").error().code, Errc::kNotFound);
 }
 
+TEST_F(BackupFiles, a_write_that_fails_leaves_nothing_behind) {
+  const auto backup = NewBackup::open(path_, "1");
+  ASSERT_TRUE(backup);
+  fs::create_directories(file_of(blocks_[0]));  // can't be replaced by a file
+  const Status put = backup->put_block(reference_of(blocks_[0]), blocks_[0].span());
+  ASSERT_FALSE(put);
+  EXPECT_EQ(put.error().code, Errc::kIo) << put.error().message;
+  EXPECT_EQ(files_of_blocks(), 0u);
+}
+
 TEST_F(BackupFiles, a_block_that_is_something_else_is_not_taken) {
   const auto backup = NewBackup::open(path_, "1");
   ASSERT_TRUE(backup);

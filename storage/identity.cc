@@ -110,9 +110,9 @@ Result<Identity> parse(std::string_view text) {
 }
 
 // What formatting itself makes, so that one that was interrupted can be done again.
-bool left_by_formatting(const std::string& directory, const std::string& name, bool restores) {
-  if (name == kLock || name == "identity.tmp" || name == "lost+found") return true;
-  if (name == kIncoming && restores) return true;
+bool left_by_formatting(const std::string& directory, const std::string& name) {
+  if (name == kLock || name == "identity.tmp" || name == kIncoming || name == "lost+found")
+    return true;
   if (name != "log" && name != "state") return false;
   const auto names = list_directory(directory + "/" + name);
   return names && names->empty();
@@ -120,20 +120,18 @@ bool left_by_formatting(const std::string& directory, const std::string& name, b
 
 Status check_formattable(const std::string& directory, bool restores) {
   BALLAST_TRY(const auto names, list_directory(directory));
-  if (!restores && std::ranges::find(names, kIncoming) != names.end() &&
-      std::ranges::find(names, kName) == names.end())
-    return fail(Errc::kRefused,
-                "a backup was not wholly restored into directory '{}': restore it again with the "
-                "same command, or empty the directory",
-                directory);
   for (const std::string& name : names)
-    if (!left_by_formatting(directory, name, restores))
+    if (!left_by_formatting(directory, name))
       return fail(
           Errc::kRefused,
           "directory '{}' holds '{}' but no identity; point data_dir to an empty directory, "
           "or restore '{}/{}'",
           directory, name, directory, kName);
-  return {};
+  if (restores || std::ranges::find(names, kIncoming) == names.end()) return {};
+  return fail(Errc::kRefused,
+              "a backup was not wholly restored into directory '{}': restore it again with the "
+              "same command, or empty the directory",
+              directory);
 }
 
 Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id,

@@ -101,6 +101,13 @@ TEST(DataDirectory, a_founder_that_begins_with_a_backup_has_its_identity_last) {
   ASSERT_FALSE(plain) << "half restored, it must not begin with nothing";
   EXPECT_EQ(plain.error().code, Errc::kRefused);
 
+  // A node that was brought a snapshot, and lost its identity, is something else.
+  std::ofstream(path + "/state/rows") << "x";
+  expect_error(DataDirectory::open(path, kCluster, NodeId(2)), Errc::kRefused, "holds 'state'");
+  EXPECT_FALSE(DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders, &with));
+  EXPECT_EQ(calls, 1);
+  std::filesystem::remove(path + "/state/rows");
+
   breaks_off = false;
   const Status done = DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders, &with);
   ASSERT_TRUE(done) << done.error().message;

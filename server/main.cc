@@ -18,6 +18,7 @@
 #include "server/node/node.h"
 #include "server/service/listener.h"
 #include "server/service/service.h"
+#include "server/snapshot/restore.h"
 #include "server/snapshot/snapshot_fetch.h"
 #include "server/transport/peer_transport.h"
 #include "server/version.h"
@@ -71,7 +72,6 @@ struct Daemon {
   // Nothing of the store may be open any more; to be called when the loop has ended.
   void close();
   NodeOptions node_options();
-  storage::StateOptions state_options(std::string path) const;
   asio::awaitable<void> run();
   asio::awaitable<void> hand_over();
   asio::awaitable<void> shut_down();
@@ -127,19 +127,41 @@ NodeOptions Daemon::node_options() {
   return options;
 }
 
-Status bootstrap(const Config& config) {
-  std::vector<storage::Founder> founders;
-  for (const MemberConfig& member : config.cluster.members)
-    founders.push_back({member.id, member.name, member.address.to_string()});
-  return storage::DataDirectory::bootstrap(config.data_directory, config.cluster.id,
-                                           config.cluster.self, std::move(founders));
-}
-
-storage::StateOptions Daemon::state_options(std::string path) const {
+storage::StateOptions state_options(const Config& config, std::string path) {
   return {.directory = std::move(path),
           .write_buffer_bytes = config.write_buffer_bytes,
           .block_cache_bytes = config.block_cache_bytes,
           .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); }};
+}
+
+// What a new cluster begins with; nothing if no directory is given.
+struct BackupChoice {
+  std::string directory;
+  std::string name;  // empty: the newest
+};
+
+Status bootstrap(const Config& config, const BackupChoice& choice) {
+  std::vector<storage::Founder> founders;
+  for (const MemberConfig& member : config.cluster.members)
+    founders.push_back({member.id, member.name, member.address.to_string()});
+  const auto format = [&](const storage::BeginWith* with) {
+    return storage::DataDirectory::bootstrap(config.data_directory, config.cluster.id,
+                                             config.cluster.self, founders, with);
+  };
+  if (choice.directory.empty()) return format(nullptr);
+  const backup::BackupDirectory directory(choice.directory);
+  BALLAST_TRY(const backup::Manifest manifest, directory.find(choice.name));
+  // Nodes of the old one that come back would be taken for members.
+  if (manifest.cluster == config.cluster.id)
+    return fail(Errc::kRefused,
+                "backup '{}' is of the cluster {} itself, and a restore makes a new one: give "
+                "[cluster] another id, the same to all founders",
+                manifest.name, config.cluster.id.to_string());
+  const storage::BeginWith with{
+      .origin = manifest.rows.sha256, .bring = [&](const std::string& incoming) {
+        return restore(directory, manifest, state_options(config, incoming));
+      }};
+  return format(&with);
 }
 
 // A snapshot that became whole just before the process ended is installed now. What one has taken
@@ -174,7 +196,7 @@ Status Daemon::open() {
       storage::open_store({.directory = directory->log_path(),
                            .segment_bytes = config.segment_bytes,
                            .may_take = [space](uint64_t bytes) { return space.may_take(bytes); }},
-                          state_options(directory->state_path())));
+                          state_options(config, directory->state_path())));
   const Index applied = store.state->applied().index;
   spdlog::info("node {} of cluster {}: log from {} to {}, applied up to {}", config.cluster.self,
                config.cluster.id.to_string(), store.log->base().index + 1, store.log->last(),
@@ -190,7 +212,7 @@ Status Daemon::open() {
   listener = std::make_unique<Listener>(executor, *service, *transport);
   snapshot_fetch =
       std::make_unique<SnapshotFetch>(executor, workers.get_executor(), *node, config.cluster,
-                                      state_options(directory->incoming_path()), [this] {
+                                      state_options(config, directory->incoming_path()), [this] {
                                         snapshot_is_whole = true;
                                         signals.cancel();
                                       });
@@ -303,6 +325,7 @@ int main_checked(int argc, char** argv) {
   CLI::App app{"One node of a Ballast cluster: a replicated store for model weights."};
   std::string path, data_directory, listen, level = "info";
   bool check_only = false, founds = false;
+  BackupChoice from;
   app.set_version_flag("--version", std::string("ballastd ") + kVersion);
   app.add_option("--config", path, "The TOML file (docs/configuration.md)");
   app.add_option("--data-dir", data_directory, "In place of [node] data_dir");
@@ -313,6 +336,10 @@ int main_checked(int argc, char** argv) {
   app.add_flag("--bootstrap", founds,
                "Format the data directory for a new cluster, of the members in the file, and end. "
                "Never for one whose data was lost: without this it joins and waits to be let in");
+  app.add_option("--from-backup", from.directory,
+                 "With --bootstrap: the cluster begins with what a backup in this directory holds. "
+                 "All founders must begin with the same one");
+  app.add_option("--backup", from.name, "Its name; default: the newest");
   Inspection inspection(app);
   try {
     app.parse(argc, argv);
@@ -323,6 +350,10 @@ int main_checked(int argc, char** argv) {
   raise_descriptor_limit();
   if (inspection.wanted()) return inspection.run();
   if (path.empty()) return report({Errc::kInvalidArgument, "--config is required"});
+  if (!founds && !from.directory.empty())
+    return report({Errc::kInvalidArgument, "--from-backup goes with --bootstrap alone"});
+  if (from.directory.empty() && !from.name.empty())
+    return report({Errc::kInvalidArgument, "--backup goes with --from-backup alone"});
   set_up_logging(level);
   auto config = load_config(path);
   if (!config) return report(config.error());
@@ -335,7 +366,7 @@ int main_checked(int argc, char** argv) {
   }
   if (check_only) return 0;
   if (founds) {
-    const Status status = bootstrap(*config);
+    const Status status = bootstrap(*config, from);
     return status ? 0 : report(status.error());
   }
   std::signal(SIGPIPE, SIG_IGN);

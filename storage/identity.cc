@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
@@ -20,6 +21,26 @@ namespace {
 constexpr std::string_view kTitle = "ballast identity 2";
 constexpr const char* kName = "identity";
 constexpr const char* kLock = "LOCK";
+constexpr const char* kIncoming = "state.incoming";
+
+// A disk's UUID is random (version 4), or begins with its origin (version 8: bits of our own).
+constexpr size_t kOriginBytes = 6;
+constexpr size_t kVersionByte = 6;
+constexpr uint8_t kVersionMask = 0xF0;
+constexpr uint8_t kVersionOfOrigin = 0x80;
+
+std::string short_origin(const Digest& origin) {
+  return std::string(origin.text().substr(0, kOriginBytes));
+}
+
+Uuid make_disk(const BeginWith* with) {
+  Uuid disk = Uuid::random();
+  if (with == nullptr) return disk;
+  std::ranges::copy(short_origin(with->origin), disk.bytes.begin());
+  uint8_t& version = disk.bytes[kVersionByte];
+  version = static_cast<uint8_t>((version & ~kVersionMask) | kVersionOfOrigin);
+  return disk;
+}
 
 std::string render(const Identity& identity) {
   std::string body =
@@ -90,13 +111,14 @@ Result<Identity> parse(std::string_view text) {
 
 // What formatting itself makes, so that one that was interrupted can be done again.
 bool left_by_formatting(const std::string& directory, const std::string& name) {
-  if (name == kLock || name == "identity.tmp" || name == "lost+found") return true;
+  if (name == kLock || name == "identity.tmp" || name == kIncoming || name == "lost+found")
+    return true;
   if (name != "log" && name != "state") return false;
   const auto names = list_directory(directory + "/" + name);
   return names && names->empty();
 }
 
-Status check_formattable(const std::string& directory) {
+Status check_formattable(const std::string& directory, bool restores) {
   BALLAST_TRY(const auto names, list_directory(directory));
   for (const std::string& name : names)
     if (!left_by_formatting(directory, name))
@@ -105,14 +127,23 @@ Status check_formattable(const std::string& directory) {
           "directory '{}' holds '{}' but no identity; point data_dir to an empty directory, "
           "or restore '{}/{}'",
           directory, name, directory, kName);
-  return {};
+  if (restores || std::ranges::find(names, kIncoming) == names.end()) return {};
+  return fail(Errc::kRefused,
+              "a backup was not wholly restored into directory '{}': restore it again with the "
+              "same command, or empty the directory",
+              directory);
 }
 
 Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id,
-                        std::vector<Founder> founders) {
+                        std::vector<Founder> founders, const BeginWith* with) {
   BALLAST_TRY_STATUS(make_directories(directory + "/log"));
   BALLAST_TRY_STATUS(make_directories(directory + "/state"));
-  Identity identity{cluster, Uuid::random(), Uuid::random(), id, std::move(founders)};
+  if (with != nullptr) {
+    const std::string incoming = directory + "/" + kIncoming;
+    BALLAST_TRY_STATUS(make_directories(incoming));
+    BALLAST_TRY_STATUS(with->bring(incoming));
+  }
+  Identity identity{cluster, Uuid::random(), make_disk(with), id, std::move(founders)};
   BALLAST_TRY_STATUS(create_durably(directory, kName, as_byte_span(render(identity))));
   return identity;
 }
@@ -160,7 +191,25 @@ Result<UniqueFd> lock_directory(const std::string& directory) {
   return lock;
 }
 
+// Why a directory that has an identity is none that such a formatting would have made; empty: it
+// is one.
+std::string_view formatted_otherwise(const Identity& identity, const std::vector<Founder>& founders,
+                                     const BeginWith* with) {
+  if (identity.founders.empty()) return "and not as a founder's";
+  if (identity.founders != founders) return "for a cluster with other founders";
+  if (with != nullptr && origin_of(identity.disk.raw()) != short_origin(with->origin))
+    return "and not from this backup";
+  return {};
+}
+
 }  // namespace
+
+std::string origin_of(std::string_view disk) {
+  if (disk.size() != Uuid{}.bytes.size()) return {};
+  const auto version = static_cast<uint8_t>(disk[kVersionByte]);
+  return (version & kVersionMask) == kVersionOfOrigin ? std::string(disk.substr(0, kOriginBytes))
+                                                      : std::string();
+}
 
 Result<DataDirectory> DataDirectory::open_existing(const std::string& directory) {
   if (!path_exists(directory + "/" + kName))
@@ -171,30 +220,30 @@ Result<DataDirectory> DataDirectory::open_existing(const std::string& directory)
 }
 
 Result<DataDirectory> DataDirectory::open(const std::string& directory, Uuid cluster, NodeId id) {
-  return open_or_format(directory, cluster, id, {});
+  return open_or_format(directory, cluster, id, {}, nullptr);
 }
 
 Status DataDirectory::bootstrap(const std::string& directory, Uuid cluster, NodeId id,
-                                std::vector<Founder> founders) {
-  BALLAST_TRY(const DataDirectory made, open_or_format(directory, cluster, id, founders));
-  if (made.identity_.founders == founders) return {};
+                                std::vector<Founder> founders, const BeginWith* with) {
+  BALLAST_TRY(const DataDirectory made, open_or_format(directory, cluster, id, founders, with));
+  const std::string_view otherwise = formatted_otherwise(made.identity_, founders, with);
+  if (otherwise.empty()) return {};
   return fail(Errc::kRefused,
               "directory '{}' is formatted already, {}: start the node without --bootstrap",
-              directory,
-              made.identity_.founders.empty() ? "and not as a founder's"
-                                              : "for a cluster with other founders");
+              directory, otherwise);
 }
 
 Result<DataDirectory> DataDirectory::open_or_format(const std::string& directory, Uuid cluster,
-                                                    NodeId id, std::vector<Founder> founders) {
+                                                    NodeId id, std::vector<Founder> founders,
+                                                    const BeginWith* with) {
   const std::string path = directory + "/" + kName;
   // Before the lock file is made: somebody else's directory stays as it is.
   if (path_exists(directory) && !path_exists(path))
-    BALLAST_TRY_STATUS(check_formattable(directory));
+    BALLAST_TRY_STATUS(check_formattable(directory, with != nullptr));
   BALLAST_TRY_STATUS(make_directories(directory));
   BALLAST_TRY(const UniqueFd lock, lock_directory(directory));
   auto identity = path_exists(path) ? read_own_identity(directory, cluster, id)
-                                    : format(directory, cluster, id, std::move(founders));
+                                    : format(directory, cluster, id, std::move(founders), with);
   if (!identity) return std::unexpected(std::move(identity).error());
   return keep(directory, *std::move(identity), lock);
 }

@@ -1,9 +1,12 @@
 // Who a data directory belongs to. Written once, when the directory is formatted.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "proto/base/digest.h"
 #include "proto/base/result.h"
 #include "proto/base/strong_int.h"
 #include "proto/base/unique_fd.h"
@@ -29,6 +32,18 @@ struct Identity {
   bool operator==(const Identity&) const = default;
 };
 
+// The mark of the state that a founder's disk began with: founders that began with different ones
+// must not take part together. It stands in the disk's UUID, so every greeting shows it. Empty: it
+// began with nothing. `disk` is the UUID's 16 bytes.
+std::string origin_of(std::string_view disk);
+
+// State from elsewhere that a founder begins with.
+struct BeginWith {
+  Digest origin;  // which state it is
+  // Builds it in the directory given, that of incoming_path(), durably.
+  std::function<Status(const std::string& incoming)> bring;
+};
+
 // Reads DIRECTORY/identity; if the directory is empty or missing, formats it as one that joins a
 // cluster later: makes it and writes an identity with fresh node and disk UUIDs, durably. Takes a
 // lock on the directory until the object is gone.
@@ -40,8 +55,11 @@ class DataDirectory {
   // Formats an empty or missing directory as a founder's. One that is formatted so already, for the
   // same founders, is left as it is. A wiped disk must never be formatted so again: it would vote
   // as if it had never voted. Errors: as open(); kRefused if it is formatted otherwise.
+  // With `with`, the identity is written only when its state is there: until then no node starts
+  // with the directory, and the same call goes on with what one that broke off has brought. Errors:
+  // also those of bring().
   static Status bootstrap(const std::string& directory, Uuid cluster, NodeId id,
-                          std::vector<Founder> founders);
+                          std::vector<Founder> founders, const BeginWith* with = nullptr);
   // An existing directory, whosever it is, locked like that of a node: for looking at it. Nothing
   // is formatted. Errors: kNotFound if it holds no identity; kRefused if a node uses it; kCorrupt,
   // kIo.
@@ -64,7 +82,7 @@ class DataDirectory {
  private:
   DataDirectory() = default;
   static Result<DataDirectory> open_or_format(const std::string& directory, Uuid cluster, NodeId id,
-                                              std::vector<Founder> founders);
+                                              std::vector<Founder> founders, const BeginWith* with);
   static Result<DataDirectory> keep(const std::string& directory, Identity identity,
                                     const UniqueFd& lock);
   std::string directory_;

@@ -99,18 +99,25 @@ int exit_code(Errc code) {
   }
 }
 
-Result<client::Client> Context::connect() const {
+Result<client::Options> Context::client_options() const {
   if (endpoints.empty())
     return fail(Errc::kInvalidArgument,
                 "no endpoints; give --endpoints HOST:PORT,... or set BALLAST_ENDPOINTS");
-  return client::Client::connect({.endpoints = endpoints, .deadline = deadline});
+  return client::Options{.endpoints = endpoints, .deadline = deadline};
+}
+
+Result<client::Client> Context::connect() const {
+  BALLAST_TRY(client::Options options, client_options());
+  return client::Client::connect(std::move(options));
 }
 
 std::string error_line(const Error& error) {
   std::string code(errc_name(error.code));
   std::ranges::replace(code, '_', ' ');
   std::string line = fmt::format("kvctl: {}: {}", code, error.message);
-  if (const auto what_to_do = advice(error.code); !what_to_do.empty())
+  // A message that names a command says it itself.
+  const bool says_it = error.message.find("`kvctl ") != std::string::npos;
+  if (const auto what_to_do = advice(error.code); !says_it && !what_to_do.empty())
     line += fmt::format(": {}", what_to_do);
   return one_line(std::move(line));
 }

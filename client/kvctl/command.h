@@ -26,7 +26,8 @@ struct Context {
   client::milliseconds deadline{30'000};
   std::function<Status()> run;
 
-  // A client for the endpoints. Errors: kInvalidArgument if none are given.
+  // For the endpoints. Errors: kInvalidArgument if none are given.
+  Result<client::Options> client_options() const;
   Result<client::Client> connect() const;
 };
 
@@ -37,8 +38,10 @@ void add_get_command(CLI::App& app, Context& context);       // the get of these
 void add_model_commands(CLI::App& app, Context& context);    // import export
 void add_cluster_commands(CLI::App& app, Context& context);  // status leader verify
 void add_member_commands(CLI::App& app, Context& context);   // member drain undrain
-void add_local_commands(CLI::App& app, Context& context);    // local up|add|down|status
-void add_drill_commands(CLI::App& app, Context& context);    // drill run
+void add_backup_commands(CLI::App& app,
+                         Context& context);  // backup create|list|verify|remove|restore
+void add_local_commands(CLI::App& app, Context& context);  // local up|add|down|status
+void add_drill_commands(CLI::App& app, Context& context);  // drill run
 
 // ---- output.cc ----
 // A table on stdout: columns as wide as their widest cell, numbers to the right.

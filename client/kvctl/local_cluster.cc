@@ -35,6 +35,7 @@ constexpr size_t kLogTailBytes = 8192;
 // A killed process may still have to wait for its disk before it is gone.
 constexpr milliseconds kKillPatience{60'000};
 constexpr milliseconds kFormatPatience{30'000};
+constexpr milliseconds kRestorePatience{24 * 3'600'000};  // as much as a backup may hold
 
 // ---- files ----
 
@@ -137,6 +138,8 @@ Json describe(const std::string& uuid, const LocalPlan& plan, bool formatted,
   return {{"cluster", uuid},
           {"base_port", plan.base_port},
           {"segment_mib", plan.segment_mib},
+          {"backup_dir", plan.backup_dir},
+          {"backup", plan.backup},
           {"formatted", formatted},
           {"nodes", std::move(list)}};
 }
@@ -244,12 +247,19 @@ Result<LocalCluster> LocalCluster::load(const fs::path& dir) {
         field != json.end() && field->is_number_unsigned() && field->get<uint64_t>() <= kPortMax;
     return fits ? field->get<unsigned>() : 0;
   };
+  // Not there in a folder of an earlier version.
+  const auto text_of = [&json](const char* name) -> std::string {
+    const auto field = json.find(name);
+    return field != json.end() && field->is_string() ? field->get<std::string>() : std::string();
+  };
   if (json.is_object() && json.contains("cluster") && json["cluster"].is_string() &&
       json.contains("nodes") && json["nodes"].is_array()) {
     cluster.uuid_ = json["cluster"].get<std::string>();
     cluster.plan_ = {.nodes = static_cast<unsigned>(json["nodes"].size()),
                      .base_port = number("base_port"),
-                     .segment_mib = number("segment_mib")};
+                     .segment_mib = number("segment_mib"),
+                     .backup_dir = text_of("backup_dir"),
+                     .backup = text_of("backup")};
   }
   // Names and addresses follow from the plan, so they are derived and not believed.
   if (!Uuid::parse(cluster.uuid_) || !check_plan(cluster.plan_)) {
@@ -308,11 +318,15 @@ Status LocalCluster::write_config(const LocalNode& node) const {
 Status LocalCluster::format_founders(const fs::path& ballastd) {
   for (const LocalNode& node : nodes_) {
     BALLAST_TRY_STATUS(write_config(node));
-    BALLAST_TRY(const pid_t pid,
-                start_daemon({ballastd.string(), "--config", config_path(node), "--bootstrap"},
-                             log_path(node)));
+    std::vector<std::string> words = {ballastd.string(), "--config", config_path(node),
+                                      "--bootstrap"};
+    const bool restores = !plan_.backup_dir.empty();
+    if (restores)
+      words.insert(words.end(), {"--from-backup", plan_.backup_dir, "--backup", plan_.backup});
+    BALLAST_TRY(const pid_t pid, start_daemon(words, log_path(node)));
     const UniqueFd handle(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)), "");
-    if (!exits_until(handle.get(), Clock::now() + kFormatPatience)) ::kill(pid, SIGKILL);
+    const milliseconds patience = restores ? kRestorePatience : kFormatPatience;
+    if (!exits_until(handle.get(), Clock::now() + patience)) ::kill(pid, SIGKILL);
     int status = 0;
     while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
     if (status != 0) {

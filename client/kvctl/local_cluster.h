@@ -42,6 +42,9 @@ struct LocalPlan {
   unsigned nodes = 3;
   unsigned base_port = 7400;   // node n listens on base_port + n - 1
   unsigned segment_mib = 256;  // of the log
+  // What it begins with: a backup, by the directory and its name. Empty: nothing.
+  std::string backup_dir = {};
+  std::string backup = {};
 };
 
 class LocalCluster {

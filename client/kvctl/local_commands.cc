@@ -12,6 +12,7 @@
 
 #include "client/kvctl/command.h"
 #include "client/kvctl/local_cluster.h"
+#include "proto/backup/directory.h"
 
 namespace ballast::kvctl {
 namespace {
@@ -36,6 +37,14 @@ struct UpOptions {
   const CLI::Option* segment_mib = nullptr;
 };
 
+// The name of the newest one is looked up once: all founders must begin with the same backup.
+Result<LocalPlan> with_backup_name(LocalPlan plan) {
+  if (plan.backup_dir.empty()) return plan;
+  BALLAST_TRY(const auto manifest, backup::BackupDirectory(plan.backup_dir).find(plan.backup));
+  plan.backup = manifest.name;
+  return plan;
+}
+
 // What was asked for must be what the folder holds; what was not asked for is not compared.
 Status check_same_plan(const UpOptions& options, const LocalCluster& cluster) {
   const auto check = [&](const CLI::Option* option, unsigned asked, unsigned held) -> Status {
@@ -47,12 +56,28 @@ Status check_same_plan(const UpOptions& options, const LocalCluster& cluster) {
   };
   BALLAST_TRY_STATUS(check(options.nodes, options.plan.nodes, cluster.plan().nodes));
   BALLAST_TRY_STATUS(check(options.base_port, options.plan.base_port, cluster.plan().base_port));
-  return check(options.segment_mib, options.plan.segment_mib, cluster.plan().segment_mib);
+  BALLAST_TRY_STATUS(
+      check(options.segment_mib, options.plan.segment_mib, cluster.plan().segment_mib));
+  const LocalPlan& asked = options.plan;
+  const bool same_backup =
+      asked.backup_dir.empty() || (asked.backup_dir == cluster.plan().backup_dir &&
+                                   (asked.backup.empty() || asked.backup == cluster.plan().backup));
+  if (same_backup) return {};
+  return fail(Errc::kInvalidArgument,
+              "'{}' holds a cluster that did not begin with this backup: choose another --dir",
+              options.dir);
 }
 
-Result<LocalCluster> load_or_create(const UpOptions& options) {
+Result<LocalCluster> load_or_create(UpOptions options) {
+  LocalPlan& plan = options.plan;
+  if (plan.backup_dir.empty() && !plan.backup.empty())
+    return fail(Errc::kInvalidArgument, "--backup goes with --from-backup alone");
+  // The nodes run elsewhere.
+  if (!plan.backup_dir.empty())
+    plan.backup_dir = std::filesystem::absolute(plan.backup_dir).lexically_normal();
   if (!LocalCluster::holds_cluster(options.dir)) {
-    return LocalCluster::create(options.dir, options.plan);
+    BALLAST_TRY(const LocalPlan whole, with_backup_name(plan));
+    return LocalCluster::create(options.dir, whole);
   }
   BALLAST_TRY(auto cluster, LocalCluster::load(options.dir));
   BALLAST_TRY_STATUS(check_same_plan(options, cluster));
@@ -252,6 +277,9 @@ void add_up(CLI::App& local, Context& context) {
   options->segment_mib =
       command->add_option("--segment-mib", options->plan.segment_mib, "Size of a log segment")
           ->capture_default_str();
+  command->add_option("--from-backup", options->plan.backup_dir,
+                      "A new cluster begins with a backup of this directory");
+  command->add_option("--backup", options->plan.backup, "Its name; default: the newest");
   command->add_option("--ballastd", options->ballastd,
                       "The server (default: $BALLASTD, else beside kvctl)");
   command->callback(

@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   add_model_commands(app, context);
   add_cluster_commands(app, context);
   add_member_commands(app, context);
+  add_backup_commands(app, context);
   add_local_commands(app, context);
   add_drill_commands(app, context);
   return run_application(app, context, argc, argv);

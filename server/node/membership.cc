@@ -5,6 +5,7 @@
 
 #include "proto/base/check.h"
 #include "proto/base/planted.h"
+#include "storage/identity.h"
 
 namespace ballast::server {
 
@@ -101,6 +102,14 @@ Result<Trust> check_greeting(const Greeting& greeting, const pb::ConfigurationEn
         "member {} '{}' comes with another disk than the one that its votes and "
         "acknowledgements were written to: run `kvctl member replace {}` if its data is gone",
         greeting.from, member->name(), member->name());
+  // Each of the two would take what the other begins with for its own, and nothing shows later that
+  // it was not.
+  if (member != nullptr && member->disk().empty() && !own.joined &&
+      storage::origin_of(greeting.from_disk) != storage::origin_of(own.uuid))
+    return fail(Errc::kRefused,
+                "founder {} '{}' and this node were not formatted from the same backup: empty the "
+                "data directory of the one that is wrong and format it like the others",
+                greeting.from, member->name());
   const bool knows_us = greeting.to_disk.empty() ? !own.joined : greeting.to_disk == own.uuid;
   if (knows_us) return Trust::kEverything;
   if (greeting.configuration_index < known_index) return Trust::kAnswers;

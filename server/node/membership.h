@@ -69,7 +69,8 @@ enum class Trust : uint8_t { kEverything, kAnswers };
 // receiver (its disk was replaced, and the receiver lags). Whoever takes the receiver for another
 // disk would count its votes and acknowledgements for that one: it may answer, if its configuration
 // is the older one, but ask for nothing. Errors, with what to do: kNotFound (the sender is no
-// member, or not with this disk), kRefused (this node is not the one that the sender knows).
+// member, or not with this disk), kRefused (this node is not the one that the sender knows; or both
+// are founders whose disks are not known yet, and began with different backups).
 Result<Trust> check_greeting(const Greeting& greeting, const pb::ConfigurationEntry& known,
                              Index known_index, const OwnDisk& own);
 // Votes and acknowledgements are counted by whoever asked for them.

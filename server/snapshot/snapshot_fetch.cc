@@ -169,7 +169,7 @@ asio::awaitable<Status> SnapshotFetch::fetch_blocks() {
   while (true) {
     if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
     BALLAST_CO_TRY(const auto blocks, co_await net::on_worker(workers_, [&] {
-                     return incoming_->missing(*node_.state().rows(), after, kBlocksOfBatch);
+                     return incoming_->missing(node_.state().rows().get(), after, kBlocksOfBatch);
                    }));
     if (blocks.empty()) break;
     BALLAST_CO_TRY(after, Digest::from_raw(blocks.back().digest()));

@@ -75,6 +75,9 @@ Status restart_behind(const LogBase& base, const LogOptions& options,
   HardStateRecord& record = log.hard_state;
   record.start = {log.prepared->sequence, base, log.chain};
   record.durable_serial = log.chain.next_serial;
+  // A founder that began with a backup has never been in a term. It has not voted in that of the
+  // base either: others have, in another cluster.
+  if (record.state.term < base.term) record.state = {.term = base.term};
   ++record.sequence;
   MutableBytes slot(kHardStateSlotBytes);
   encode_hard_state(record, slot.span());

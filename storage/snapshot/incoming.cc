@@ -103,7 +103,7 @@ Result<bool> IncomingSnapshot::adopt(const RowView& current, const Digest& diges
   return true;
 }
 
-Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView& current,
+Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView* current,
                                                             const std::optional<Digest>& after,
                                                             size_t limit) {
   std::vector<pb::BlockRef> blocks;
@@ -115,8 +115,10 @@ Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView& curre
     if (arrived) continue;
     BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
     if (placed) continue;
-    BALLAST_TRY(const bool adopted, adopt(current, digest));
-    if (adopted) continue;
+    if (current != nullptr) {
+      BALLAST_TRY(const bool adopted, adopt(*current, digest));
+      if (adopted) continue;
+    }
     BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
     blocks.push_back(block_reference(digest, row));
   }
@@ -155,6 +157,7 @@ Status IncomingSnapshot::finish(const LogBase& base) {
   BALLAST_TRY(const auto applied, store_->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
   if (!applied || applied->index() != base.index.value() || applied->term() != base.term.value())
     return fail(Errc::kCorrupt, "the snapshot's rows are not those of entry {}", base.index);
+  BALLAST_TRY_STATUS(check_row_format(applied->format()));
   BALLAST_TRY_STATUS(drop_leftovers());
   BALLAST_TRY_STATUS(take_over_rows(*store_, *applied));
   pb::InstalledRow installed;

@@ -35,8 +35,9 @@ class IncomingSnapshot {
   Status add(const pb::RowPage& page);
 
   // What blocks behind `after` are still to be fetched: at most `limit`, in the order of their
-  // digests; none: that was the last. What `current`, the rows in use, has is taken from there.
-  Result<std::vector<pb::BlockRef>> missing(const RowView& current,
+  // digests; none: that was the last. What `current`, the rows in use, has is taken from there;
+  // null if there are none.
+  Result<std::vector<pb::BlockRef>> missing(const RowView* current,
                                             const std::optional<Digest>& after, size_t limit);
   // The bytes of a block; kCorrupt if they are not those of the reference.
   Status add_block(const pb::BlockRef& reference, const Bytes& bytes);
@@ -44,7 +45,8 @@ class IncomingSnapshot {
   Status flush();
 
   // All blocks are there: the database becomes one that open_segment_log() can be opened for with
-  // installed_base(). Durable when it returns. `base` is the entry that the rows show.
+  // installed_base(). Durable when it returns. `base` is the entry that the rows show. Error also
+  // kRefused for rows of a format that this version does not know.
   Status finish(const LogBase& base);
 
  private:

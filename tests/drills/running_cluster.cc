@@ -7,6 +7,7 @@
 #include <iterator>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "proto/net/asio.h"
 
@@ -20,12 +21,12 @@ constexpr auto kPollEvery = 10ms;
 
 // Tests of other processes may want ports, too: each attempt takes others, far from the ephemeral
 // ones.
-kvctl::LocalCluster create(const std::filesystem::path& dir, unsigned nodes) {
+kvctl::LocalCluster create(const std::filesystem::path& dir, kvctl::LocalPlan plan) {
+  plan.segment_mib = 16;
   std::random_device random;
   for (int attempt = 0; attempt < 50; ++attempt) {
-    const unsigned port = 20'000 + random() % 12'000;
-    auto cluster =
-        kvctl::LocalCluster::create(dir, {.nodes = nodes, .base_port = port, .segment_mib = 16});
+    plan.base_port = 20'000 + random() % 12'000;
+    auto cluster = kvctl::LocalCluster::create(dir, plan);
     if (cluster) return *std::move(cluster);
     std::filesystem::remove_all(dir);
   }
@@ -35,11 +36,15 @@ kvctl::LocalCluster create(const std::filesystem::path& dir, unsigned nodes) {
 
 }  // namespace
 
-RunningCluster::RunningCluster(unsigned nodes, const Prepare& prepare) {
+RunningCluster::RunningCluster(unsigned nodes, const Prepare& prepare)
+    : RunningCluster(kvctl::LocalPlan{.nodes = nodes}, prepare) {}
+
+RunningCluster::RunningCluster(kvctl::LocalPlan plan, const Prepare& prepare, bool starts) {
   std::string pattern = ::testing::TempDir() + "ballast-cluster-XXXXXX";
   dir_ = ::mkdtemp(pattern.data());
-  cluster_ = create(dir_ / "cluster", nodes);
+  cluster_ = create(dir_ / "cluster", std::move(plan));
   if (prepare) prepare(*this);
+  if (!starts) return;
   start_all();
   settle();
 }

@@ -18,6 +18,8 @@ class RunningCluster {
   // `prepare` is called when the folders of the nodes are there, and before any of them starts.
   using Prepare = std::function<void(RunningCluster&)>;
   explicit RunningCluster(unsigned nodes = 3, const Prepare& prepare = nullptr);
+  // Of a plan, whose ports and segments are ours. It may be left to the test to start the nodes.
+  RunningCluster(kvctl::LocalPlan plan, const Prepare& prepare, bool starts = true);
   ~RunningCluster();
 
   kvctl::LocalCluster& processes() { return *cluster_; }

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAY_INCLUDE = {
     "proto/base": [],
     "proto/wire": ["proto/base"],
+    "proto/backup": ["proto/base", "proto/*.pb.h"],
     "proto/net": ["proto/base", "proto/wire", "proto/*.pb.h"],
     "quant": ["proto/base"],
     "storage": ["proto/base", "proto/*.pb.h"],

@@ -293,6 +293,28 @@ TEST_F(LocalClusterTest, disks_are_formatted_once_and_a_node_that_is_added_is_no
   EXPECT_EQ(text_of(notes), both) << "a disk that is wiped later must not be a founder's again";
 }
 
+// Also if it is another program that goes on: all founders must begin with the same backup.
+TEST_F(LocalClusterTest, every_founder_begins_with_the_backup_that_was_named_first) {
+  const fs::path notes = root_ / "formatted";
+  const fs::path path = root_ / "noting";
+  std::ofstream(path) << "#!/bin/sh\nif [ \"$3\" = --bootstrap ]; then shift 3; echo \"$*\" >> "
+                      << notes << "; [ -e " << root_ / "works" << " ]; exit; fi\nexec sleep 1000\n";
+  fs::permissions(path, fs::perms::owner_all);
+  {
+    auto cluster = LocalCluster::create(
+        dir(),
+        {.nodes = 2, .base_port = base_port_, .backup_dir = "/the backups", .backup = "one"});
+    ASSERT_TRUE(cluster) << cluster.error().to_string();
+    EXPECT_FALSE(cluster->start(cluster->nodes()[0], path)) << "the first restore broke off";
+  }
+  std::ofstream(root_ / "works") << "";
+  LocalCluster again = *LocalCluster::load(dir());
+  const Status started = again.start(again.nodes()[0], path);
+  ASSERT_TRUE(started) << started.error().to_string();
+  const std::string words = "--from-backup /the backups --backup one\n";
+  EXPECT_EQ(text_of(notes), words + words + words) << "once, and then for both";
+}
+
 TEST_F(LocalClusterTest, kills_what_does_not_listen_to_sigterm) {
   LocalCluster cluster = make(1);
   const LocalNode node = cluster.nodes()[0];

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "proto/base/uuid.h"
 #include "tests/unit/server/member_entries.h"
 
 namespace ballast::server {
@@ -79,6 +82,28 @@ TEST(Membership, before_the_disks_are_known_founders_alone_believe_each_other) {
   EXPECT_FALSE(check_greeting(wiped, known, Index(0), {"disk 1", false}));
   const auto trust = check_greeting(founder, {}, Index(0), {"new 1", true});
   EXPECT_FALSE(trust) << "we were wiped, and they take us for the founder";
+}
+
+// Disks as the identities of founders name them: by what they began with.
+TEST(Membership, founders_that_began_with_different_backups_do_not_take_part_together) {
+  pb::ConfigurationEntry unpinned = entry_of("1v 2v 3v");
+  for (pb::ConfigurationMember& member : *unpinned.mutable_members()) member.clear_disk();
+  const auto disk = [](char backup) {
+    Uuid disk = Uuid::random();
+    std::fill_n(disk.bytes.begin(), 6, static_cast<uint8_t>(backup));
+    disk.bytes[6] = 0x80;
+    return disk.raw();
+  };
+  const auto trusts = [&](const std::string& own, const std::string& other) {
+    const Greeting greeting{NodeId(2), other, "", Index(0), false};
+    return check_greeting(greeting, unpinned, Index(0), {own, false}).has_value();
+  };
+  const std::string nothing = Uuid::random().raw();
+  EXPECT_TRUE(trusts(disk('a'), disk('a')));
+  EXPECT_TRUE(trusts(nothing, Uuid::random().raw()));
+  EXPECT_FALSE(trusts(disk('a'), disk('b')));
+  EXPECT_FALSE(trusts(disk('a'), nothing));
+  EXPECT_FALSE(trusts(nothing, disk('a')));
 }
 
 TEST(Membership, disks_are_pinned_once_every_founder_has_shown_its_own) {

@@ -4,6 +4,8 @@
 
 #include <fstream>
 
+#include "proto/base/bytes.h"
+#include "storage/io/files.h"
 #include "tests/unit/storage/log_testing.h"
 
 namespace ballast::storage {
@@ -75,6 +77,64 @@ TEST(DataDirectory, a_disk_that_joined_never_becomes_a_founder) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Errc::kRefused);
   EXPECT_NE(refused.error().message.find("without --bootstrap"), std::string::npos);
+}
+
+TEST(DataDirectory, a_founder_that_begins_with_a_backup_has_its_identity_last) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "data";
+  int calls = 0;
+  bool breaks_off = true;
+  const BeginWith with{
+      .origin = sha256(as_byte_span("rows")), .bring = [&](const std::string& incoming) -> Status {
+        EXPECT_EQ(incoming, path + "/state.incoming");
+        EXPECT_FALSE(path_exists(path + "/identity"));
+        EXPECT_EQ(path_exists(incoming + "/block"), calls++ > 0) << "what came stays";
+        std::ofstream(incoming + "/block") << "x";
+        if (breaks_off) return fail(Errc::kIo, "the cable is out");
+        return {};
+      }};
+  const Status broken = DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders, &with);
+  EXPECT_EQ(broken.error().message, "the cable is out");
+  expect_error(DataDirectory::open(path, kCluster, NodeId(2)), Errc::kRefused,
+               "not wholly restored");
+  const Status plain = DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders);
+  ASSERT_FALSE(plain) << "half restored, it must not begin with nothing";
+  EXPECT_EQ(plain.error().code, Errc::kRefused);
+
+  // A node that was brought a snapshot, and lost its identity, is something else.
+  std::ofstream(path + "/state/rows") << "x";
+  expect_error(DataDirectory::open(path, kCluster, NodeId(2)), Errc::kRefused, "holds 'state'");
+  EXPECT_FALSE(DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders, &with));
+  EXPECT_EQ(calls, 1);
+  std::filesystem::remove(path + "/state/rows");
+
+  breaks_off = false;
+  const Status done = DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders, &with);
+  ASSERT_TRUE(done) << done.error().message;
+  EXPECT_TRUE(DataDirectory::bootstrap(path, kCluster, NodeId(2), kFounders, &with)) << "again";
+  EXPECT_EQ(calls, 2) << "it is there already";
+  const auto opened = DataDirectory::open(path, kCluster, NodeId(2));
+  ASSERT_TRUE(opened) << opened.error().message;
+  EXPECT_EQ(opened->identity().founders, kFounders);
+  EXPECT_EQ(origin_of(opened->identity().disk.raw()), with.origin.text().substr(0, 6));
+}
+
+TEST(DataDirectory, another_backup_than_the_one_it_began_with_is_refused) {
+  const TemporaryDirectory directory;
+  const auto with = [](std::string_view text) {
+    return BeginWith{.origin = sha256(as_byte_span(text)),
+                     .bring = [](const std::string&) { return Status(); }};
+  };
+  const BeginWith one = with("one"), other = with("other");
+  const auto bootstrap = [&](const std::string& name, const BeginWith* begin) {
+    return DataDirectory::bootstrap(directory / name, kCluster, NodeId(2), kFounders, begin);
+  };
+  ASSERT_TRUE(bootstrap("restored", &one));
+  EXPECT_EQ(bootstrap("restored", &other).error().code, Errc::kRefused);
+  ASSERT_TRUE(bootstrap("empty", nullptr));
+  EXPECT_EQ(bootstrap("empty", &one).error().code, Errc::kRefused);
+  const auto empty = DataDirectory::open(directory / "empty", kCluster, NodeId(2));
+  EXPECT_EQ(origin_of(empty->identity().disk.raw()), "");
 }
 
 TEST(DataDirectory, refuses_another_cluster_or_node) {

@@ -139,20 +139,34 @@ TEST(LogStart, behind_a_snapshot_the_log_begins_anew_and_keeps_its_homes) {
   Place place;
   {
     const auto log = open_log(options);
-    append_and_wait(*log, entries_of(1, 20), HardState{Term(2), NodeId(3)});
+    append_and_wait(*log, entries_of(1, 20), HardState{Term(9), NodeId(3)});
     place = log->place_of(Index(20));
   }
   options.installed = LogBase{Index(1000), Term(7), 99};
   for (int start = 0; start < 2; ++start) {
     const auto log = open_log(options);
     EXPECT_EQ(log->base(), *options.installed);
-    EXPECT_EQ(log->hard_state(), (HardState{Term(2), NodeId(3)}));
+    EXPECT_EQ(log->hard_state(), (HardState{Term(9), NodeId(3)}));
     EXPECT_EQ(homes(*log), (std::vector<uint64_t>{1, 2}));
     EXPECT_EQ(log->last(), Index(start == 0 ? 1000 : 1003)) << "nothing is dropped twice";
     if (start == 0) append_and_wait(*log, entries_of(1001, 1003, 8));
     EXPECT_TRUE(read_from(*log, Index(1001)) == entries_of(1001, 1003, 8));
     const Entry entry = make_entry(20, 1, kMiB);
     EXPECT_EQ(log->payloads()->read(place, kMiB, entry.payload_crc).value(), entry.payload);
+  }
+}
+
+// A founder that begins with a backup has never been in a term: the core must not find an entry of
+// a later one in its log.
+TEST(LogStart, a_new_log_behind_a_snapshot_is_in_its_term_and_has_not_voted) {
+  const TemporaryDirectory directory;
+  LogOptions options = small_log(directory.path());
+  options.installed = LogBase{Index(1000), Term(7), 99};
+  for (int start = 0; start < 2; ++start) {
+    const auto log = open_log(options);
+    EXPECT_EQ(log->base(), *options.installed);
+    EXPECT_EQ(log->hard_state(), HardState{.term = Term(7)});
+    EXPECT_EQ(log->last(), Index(1000));
   }
 }
 

@@ -53,7 +53,7 @@ class SnapshotTest : public testing::Test {
     for (const pb::RowPage& page : pages_of(*source_)) ASSERT_TRUE(incoming.add(page));
   }
   std::vector<pb::BlockRef> missing(IncomingSnapshot& incoming, const StateMachine& current) {
-    auto blocks = incoming.missing(*current.rows(), std::nullopt, 1000);
+    auto blocks = incoming.missing(current.rows().get(), std::nullopt, 1000);
     EXPECT_TRUE(blocks) << blocks.error().message;
     return *std::move(blocks);
   }
@@ -135,6 +135,22 @@ TEST_F(SnapshotTest, what_has_arrived_survives_a_new_attempt_and_is_dropped_if_n
   expect_installed(own_payloads_);
   const auto state = open_state(directory_ / "incoming", own_payloads_);
   EXPECT_FALSE(*state->rows()->get(bytes_key(digest_of(reference_of(block(99))))));
+}
+
+TEST_F(SnapshotTest, rows_of_a_format_that_nobody_knows_are_refused) {
+  const auto incoming = open();
+  ASSERT_TRUE(incoming->begin());
+  std::vector<pb::RowPage> pages = pages_of(*source_);
+  pb::RowPage::Row& row = *pages[0].mutable_rows(0);
+  ASSERT_EQ(row.key(), kind_key(RowKind::kApplied));
+  pb::AppliedRow applied;
+  ASSERT_TRUE(applied.ParseFromString(row.value()));
+  applied.set_format(99);
+  row.set_value(applied.SerializeAsString());
+  for (const pb::RowPage& page : pages) ASSERT_TRUE(incoming->add(page));
+  for (const pb::BlockRef& reference : missing(*incoming, *own_))
+    ASSERT_TRUE(incoming->add_block(reference, bytes_of(reference)));
+  EXPECT_EQ(incoming->finish(base()).error().code, Errc::kRefused);
 }
 
 TEST_F(SnapshotTest, what_does_not_belong_into_it_is_refused) {

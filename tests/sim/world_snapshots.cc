@@ -111,7 +111,8 @@ Result<bool> World::begin_fetch(Fetch& fetch) {
 
 Result<bool> World::fetch_blocks(Fetch& fetch) {
   const auto current = node(fetch.to).node().state().rows();
-  BALLAST_TRY(const auto blocks, fetch.incoming->missing(*current, fetch.after, kBlocksOfBatch));
+  BALLAST_TRY(const auto blocks,
+              fetch.incoming->missing(current.get(), fetch.after, kBlocksOfBatch));
   for (const pb::BlockRef& block : blocks) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(block.digest()));
     SimNode* const source = some_source(fetch.to, Index());

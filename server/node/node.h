@@ -197,6 +197,7 @@ class Node {
   asio::awaitable<void> flush_loop();
   asio::awaitable<Status> flush_rows();
   void free_segments(std::span<const storage::StateMachine::SegmentUse> used);
+  void trim_spares(uint64_t bytes);
   uint64_t spare_budget(std::span<const storage::StateMachine::SegmentUse> used) const;
   asio::awaitable<void> move_blocks();
   Index forgettable(Index flushed) const;

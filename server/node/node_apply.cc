@@ -126,6 +126,10 @@ asio::awaitable<void> Node::flush_loop() {
   const uint64_t enough =
       log_keep_bytes_ == 0 ? kFlushBytes : std::min(kFlushBytes, log_keep_bytes_);
   Clock::time_point flushed_at = Clock::now();
+  // What the rows on the disk don't need was spare before, or was about to be.
+  if (const auto used = co_await net::on_worker(workers_, [this] { return state_->segments(); });
+      used && !stopping_)
+    free_segments(*used);
   while (!stopping_) {
     flush_timer_.expires_after(kFlushCheckPeriod);
     co_await flush_timer_.async_wait(kToken);
@@ -180,8 +184,12 @@ void Node::free_segments(std::span<const storage::StateMachine::SegmentUse> used
       commit_signal_.notify();
     }
   }
-  const Status trimmed = log_->trim_spares(spare_budget(used));
-  if (!trimmed) spdlog::warn("{}", trimmed.error().message);
+  trim_spares(spare_budget(used));
+}
+
+void Node::trim_spares(uint64_t bytes) {
+  if (const Status trimmed = log_->trim_spares(bytes); !trimmed)
+    spdlog::warn("{}", trimmed.error().message);
 }
 
 // Spare segments are kept for what is written next while the log takes no more than twice what is

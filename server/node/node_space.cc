@@ -42,6 +42,7 @@ void Node::note_space() {
   if (!space_.watches()) return;
   const bool full = space_.full(log_->room());
   core_.set_full(full);
+  if (full) trim_spares(0);
   if (full != full_) {
     full_ = full;
     if (full)

@@ -195,8 +195,9 @@ Result<UniqueFd> lock_directory(const std::string& directory) {
 // is one.
 std::string_view formatted_otherwise(const Identity& identity, const std::vector<Founder>& founders,
                                      const BeginWith* with) {
-  if (identity.founders.empty()) return "and not as a founder's";
-  if (identity.founders != founders) return "for a cluster with other founders";
+  if (identity.founders != founders)
+    return identity.founders.empty() ? "and not as a founder's"
+                                     : "for a cluster with other founders";
   if (with != nullptr && origin_of(identity.disk.raw()) != short_origin(with->origin))
     return "and not from this backup";
   return {};

@@ -34,6 +34,12 @@ struct Options {
   double seconds = 5;
 };
 
+// What comes before the measuring of a log that forgets: four segments of 256 MiB.
+constexpr uint64_t kFillBytes = 1 << 20;
+constexpr uint64_t kFilled = 1024;
+constexpr uint64_t kFillWriters = 64;
+constexpr double kFillStepSeconds = 0.1;
+
 // Bytes of which no disk makes fewer.
 Bytes noise(uint64_t bytes) {
   MutableBytes made(bytes);
@@ -156,10 +162,19 @@ Result<nlohmann::json> read(const LogStore& log, const Options& options) {
                         {"p99_us", latency.percentile(99)}};
 }
 
+// Until every segment that follows has been one before.
+void fill_segments(LogStore& log, Options options) {
+  options.bytes = kFillBytes;
+  options.seconds = kFillStepSeconds;
+  const Index until = log.last() + kFilled;
+  while (log.last() < until) (void)Appends(log, options).run(kFillWriters);
+}
+
 Result<nlohmann::json> run(const Options& options) {
   BALLAST_TRY_STATUS(storage::make_directories(options.directory));
   BALLAST_TRY(const auto log, storage::open_segment_log({.directory = options.directory}));
   if (options.operation == "read") return read(*log, options);
+  if (options.forget) fill_segments(*log, options);
   return Appends(*log, options).run(options.writers);
 }
 

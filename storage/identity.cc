@@ -13,7 +13,7 @@
 
 #include "proto/base/bytes.h"
 #include "proto/base/crc32c.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::storage {
 namespace {

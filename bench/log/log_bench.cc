@@ -16,7 +16,7 @@
 #include "bench/load/histogram.h"
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/log/segment_log.h"
 
 namespace ballast::bench {
@@ -124,10 +124,10 @@ class Appends {
 
 // What the page cache has of the log is dropped, as far as the kernel does that on request.
 Status forget_cached(const std::string& directory) {
-  BALLAST_TRY(const auto names, storage::list_directory(directory));
+  BALLAST_TRY(const auto names, list_directory(directory));
   for (const std::string& name : names) {
-    BALLAST_TRY(const UniqueFd file, storage::open_file(directory + "/" + name, O_RDONLY));
-    BALLAST_TRY_STATUS(storage::sync_file(file));
+    BALLAST_TRY(const UniqueFd file, open_file(directory + "/" + name, O_RDONLY));
+    BALLAST_TRY_STATUS(sync_file(file));
     (void)::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
   }
   return {};
@@ -171,7 +171,7 @@ void fill_segments(LogStore& log, Options options) {
 }
 
 Result<nlohmann::json> run(const Options& options) {
-  BALLAST_TRY_STATUS(storage::make_directories(options.directory));
+  BALLAST_TRY_STATUS(make_directories(options.directory));
   BALLAST_TRY(const auto log, storage::open_segment_log({.directory = options.directory}));
   if (options.operation == "read") return read(*log, options);
   if (options.forget) fill_segments(*log, options);

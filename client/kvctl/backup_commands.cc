@@ -29,8 +29,7 @@ struct BackupArguments {
 
 // ---- create ----
 
-ordered_json report_json(const client::BackupReport& report) {
-  const Manifest& manifest = report.manifest;
+ordered_json manifest_json(const Manifest& manifest) {
   return {{"name", manifest.name},
           {"cluster_uuid", manifest.cluster.to_string()},
           {"created", manifest.created},
@@ -38,11 +37,18 @@ ordered_json report_json(const client::BackupReport& report) {
           {"index", manifest.rows.index.value()},
           {"rows", manifest.rows.rows},
           {"rows_bytes", manifest.rows.bytes},
-          {"new_blocks", report.new_blocks},
-          {"new_bytes", report.new_bytes},
-          {"shared_blocks", report.shared_blocks},
-          {"shared_bytes", report.shared_bytes},
-          {"attempts", report.attempts}};
+          {"blocks", manifest.rows.blocks},
+          {"bytes", manifest.rows.block_bytes}};
+}
+
+ordered_json report_json(const client::BackupReport& report) {
+  ordered_json json = manifest_json(report.manifest);
+  json.update({{"new_blocks", report.new_blocks},
+               {"new_bytes", report.new_bytes},
+               {"shared_blocks", report.shared_blocks},
+               {"shared_bytes", report.shared_bytes},
+               {"attempts", report.attempts}});
+  return json;
 }
 
 Status create(const Context& context, const BackupArguments& arguments) {
@@ -69,17 +75,8 @@ Status create(const Context& context, const BackupArguments& arguments) {
 // ---- list ----
 
 ordered_json listed_json(const BackupDirectory::Listed& listed) {
-  if (!listed.manifest)
-    return {{"name", listed.name}, {"error", listed.manifest.error().to_string()}};
-  const Manifest& manifest = *listed.manifest;
-  return {{"name", manifest.name},
-          {"cluster_uuid", manifest.cluster.to_string()},
-          {"created", manifest.created},
-          {"term", manifest.rows.term.value()},
-          {"index", manifest.rows.index.value()},
-          {"rows", manifest.rows.rows},
-          {"blocks", manifest.rows.blocks},
-          {"bytes", manifest.rows.block_bytes}};
+  if (listed.manifest) return manifest_json(*listed.manifest);
+  return {{"name", listed.name}, {"error", listed.manifest.error().to_string()}};
 }
 
 std::vector<std::string> listed_row(const BackupDirectory::Listed& listed) {

@@ -1,14 +1,13 @@
 #include "proto/backup/directory.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <utility>
 
-#include "proto/backup/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::backup {
 namespace {
@@ -29,14 +28,17 @@ std::string block_path(const std::string& path, const Digest& digest) {
 
 Result<UniqueFd> lock(const std::string& path) {
   BALLAST_TRY(UniqueFd file, open_file(path + "/LOCK", O_RDWR | O_CREAT));
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) == 0) return file;
-  if (errno != EWOULDBLOCK) return os_failure("lock", file.path());
-  return fail(Errc::kRefused, "another program makes or removes a backup in '{}': wait for it",
-              path);
+  const Status locked = lock_file(file, std::chrono::milliseconds(0));
+  if (!locked && locked.error().code == Errc::kRefused)
+    return fail(Errc::kRefused, "another program makes or removes a backup in '{}': wait for it",
+                path);
+  BALLAST_TRY_STATUS(locked);
+  return file;
 }
 
 // Somebody else's directory is not to be filled.
 Status check_ours(const std::string& path) {
+  if (!path_exists(path)) return {};
   BALLAST_TRY(const auto names, list_directory(path));
   const bool ours = std::ranges::all_of(names, [](const std::string& name) {
     return name == "LOCK" || name == "blocks" || name == "backups" || name == "lost+found";
@@ -64,10 +66,10 @@ Status remove_unfinished(const std::string& path) {
   return {};
 }
 
-// The digests of all blocks that the backups but one name, as hexadecimal digits. Sorted.
-Result<std::vector<Digest>> named_by_others(const BackupDirectory& directory,
-                                            const std::string& but) {
-  std::vector<Digest> named;
+// The names of the files of all blocks that the backups but one name. Sorted.
+Result<std::vector<std::string>> named_by_others(const BackupDirectory& directory,
+                                                 const std::string& but) {
+  std::vector<std::string> named;
   BALLAST_TRY(const auto backups, directory.list());
   for (const BackupDirectory::Listed& listed : backups) {
     if (listed.name == but) continue;
@@ -84,7 +86,7 @@ Result<std::vector<Digest>> named_by_others(const BackupDirectory& directory,
         BALLAST_TRY(const auto block, block_of(row));
         if (!block) continue;
         BALLAST_TRY(const Digest digest, Digest::from_raw(block->digest()));
-        named.push_back(digest);
+        named.push_back(digest.hex());
       }
     }
   }
@@ -93,17 +95,14 @@ Result<std::vector<Digest>> named_by_others(const BackupDirectory& directory,
 }
 
 // Also what a broken write left.
-Result<Removed> remove_all_but(const std::string& path, const std::vector<Digest>& named) {
-  std::vector<std::string> kept;
-  kept.reserve(named.size());
-  for (const Digest& digest : named) kept.push_back(digest.hex());
+Result<Removed> remove_all_but(const std::string& path, const std::vector<std::string>& named) {
   Removed removed;
   BALLAST_TRY(const auto directories, list_directory(blocks_path(path)));
   for (const std::string& two : directories) {
     const std::string directory = blocks_path(path) + "/" + two;
     BALLAST_TRY(const auto names, list_directory(directory));
     for (const std::string& name : names) {
-      if (std::ranges::binary_search(kept, name)) continue;
+      if (std::ranges::binary_search(named, name)) continue;
       std::error_code error;
       const uint64_t bytes = fs::file_size(directory + "/" + name, error);
       BALLAST_TRY_STATUS(remove_file(directory + "/" + name));
@@ -128,8 +127,8 @@ std::string BackupDirectory::rows_path(const std::string& name) const {
 
 Result<Manifest> BackupDirectory::manifest(const std::string& name) const {
   const std::string path = manifest_path(name);
-  BALLAST_TRY(const Bytes text, read_file(path, kManifestBytesMax));
-  auto manifest = parse_manifest(text.text());
+  BALLAST_TRY(const std::string text, read_file(path, kManifestBytesMax));
+  auto manifest = parse_manifest(text);
   if (!manifest) return fail_within(std::move(manifest).error(), "'{}'", path);
   if (manifest->name == name) return manifest;
   return fail(Errc::kCorrupt, "'{}' is of the backup '{}': give its directory that name", path,
@@ -177,10 +176,13 @@ Result<RowsReader> BackupDirectory::rows(const std::string& name) const {
 Result<Bytes> BackupDirectory::block(const pb::BlockRef& reference) const {
   BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
   const std::string path = block_path(path_, digest);
-  BALLAST_TRY(Bytes bytes, read_file(path, limits::kBlockBytesMax));
-  if (bytes.size() != reference.length() || sha256(bytes.span()) != digest)
+  BALLAST_TRY(const UniqueFd file, open_existing(path));
+  BALLAST_TRY(const uint64_t size, file_bytes(file));
+  MutableBytes bytes(size == reference.length() ? size : 0);
+  BALLAST_TRY_STATUS(read_fully(file, bytes.span(), 0));
+  if (size != reference.length() || sha256(bytes.span()) != digest)
     return fail(Errc::kCorrupt, "'{}' holds other bytes than its name says", path);
-  return bytes;
+  return Bytes(std::move(bytes));
 }
 
 // ---- NewBackup ----------------------------------------------------------------------------------
@@ -210,9 +212,8 @@ Status NewBackup::put_block(const pb::BlockRef& reference, std::span<const std::
   if (bytes.size() != reference.length() || sha256(bytes) != digest)
     return fail(Errc::kCorrupt, "what came as block {} is something else", digest.brief());
   const std::string path = block_path(directory_.path(), digest);
-  const Status written = write_file(path, bytes);
-  if (written || written.error().code != Errc::kNotFound) return written;
-  BALLAST_TRY_STATUS(make_directories(fs::path(path).parent_path().string()));
+  const std::string folder = fs::path(path).parent_path();
+  if (!path_exists(folder)) BALLAST_TRY_STATUS(make_directories(folder));
   return write_file(path, bytes);
 }
 
@@ -232,14 +233,13 @@ Status NewBackup::finish(const Manifest& manifest) const {
 Result<Removed> remove_backup(const std::string& path, const std::string& name) {
   BALLAST_TRY_STATUS(check_name(name));
   const BackupDirectory directory(path);
-  BALLAST_TRY(const auto all, directory.list());
+  if (const auto all = directory.list(); !all) return std::unexpected(all.error());
   BALLAST_TRY(const UniqueFd held, lock(path));
   const std::string manifest = directory.manifest_path(name);
-  std::error_code error;
-  if (!fs::exists(fs::path(manifest).parent_path(), error))
+  if (!path_exists(fs::path(manifest).parent_path()))
     return fail(Errc::kNotFound, "'{}' holds no backup '{}': see `kvctl backup list {}`", path,
                 name, path);
-  BALLAST_TRY(const std::vector<Digest> named, named_by_others(directory, name));
+  BALLAST_TRY(const auto named, named_by_others(directory, name));
   BALLAST_TRY_STATUS(remove_file(manifest));
   BALLAST_TRY_STATUS(sync_directory(fs::path(manifest).parent_path().string()));
   BALLAST_TRY(const Removed removed, remove_all_but(path, named));

@@ -6,9 +6,9 @@
 #include <memory>
 #include <utility>
 
-#include "proto/backup/files.h"
 #include "proto/base/bytes.h"
 #include "proto/base/crc32c.h"
+#include "proto/files/files.h"
 
 namespace ballast::backup {
 namespace {
@@ -103,7 +103,7 @@ Result<RowsWriter> RowsWriter::create(const std::string& path) {
 
 Status RowsWriter::write(std::span<const std::byte> bytes) {
   tally_.add_bytes(bytes);
-  return write_all(file_, bytes);
+  return write_fully(file_, bytes, std::exchange(end_, end_ + bytes.size()));
 }
 
 Status RowsWriter::add(std::span<const std::byte> page) {
@@ -126,9 +126,16 @@ Result<RowsSummary> RowsWriter::finish() {
 // ---- RowsReader ---------------------------------------------------------------------------------
 
 Result<RowsReader> RowsReader::open(const std::string& path) {
-  BALLAST_TRY(UniqueFd opened, open_file(path, O_RDONLY));
+  BALLAST_TRY(UniqueFd opened, open_existing(path));
+  BALLAST_TRY(const uint64_t size, file_bytes(opened));
   const auto file = std::make_shared<UniqueFd>(std::move(opened));
-  return RowsReader([file](std::span<std::byte> out) { return read_some(*file, out); });
+  return RowsReader(
+      [file, size, at = uint64_t{0}](std::span<std::byte> out) mutable -> Result<size_t> {
+        const size_t part = std::min<uint64_t>(out.size(), size - at);
+        BALLAST_TRY_STATUS(read_fully(*file, out.first(part), at));
+        at += part;
+        return part;
+      });
 }
 
 Result<std::optional<pb::RowPage>> RowsReader::next() {

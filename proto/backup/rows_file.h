@@ -71,6 +71,7 @@ class RowsWriter {
   Status write(std::span<const std::byte> bytes);
 
   UniqueFd file_;
+  uint64_t end_ = 0;  // of what is written
   RowsTally tally_;
 };
 

@@ -126,15 +126,14 @@ asio::awaitable<void> Node::flush_loop() {
   const uint64_t enough =
       log_keep_bytes_ == 0 ? kFlushBytes : std::min(kFlushBytes, log_keep_bytes_);
   Clock::time_point flushed_at = Clock::now();
-  // What the rows on the disk don't need was spare before, or was about to be.
-  if (const auto used = co_await net::on_worker(workers_, [this] { return state_->segments(); });
-      used && !stopping_)
-    free_segments(*used);
+  // Of the homes that the last life left, some were spare, or about to be.
+  bool first = !log_->homes().empty();
   while (!stopping_) {
     flush_timer_.expires_after(kFlushCheckPeriod);
     co_await flush_timer_.async_wait(kToken);
     const bool late = Clock::now() - flushed_at >= kFlushPeriod;
-    if (stopping_ || unflushed_bytes_ == 0 || (unflushed_bytes_ < enough && !late)) continue;
+    const bool due = unflushed_bytes_ >= enough || (unflushed_bytes_ > 0 && late);
+    if (stopping_ || (!due && !first)) continue;
     // RocksDB would take nothing more after a flush that found no space. What waits is in the log.
     // The last look at the disk may be a second old.
     if (space_.watches()) {
@@ -145,7 +144,10 @@ asio::awaitable<void> Node::flush_loop() {
     const uint64_t bytes = std::exchange(unflushed_bytes_, 0);
     flushed_at = Clock::now();
     const Status flushed = co_await flush_rows();
-    if (flushed) continue;
+    if (flushed) {
+      first = false;
+      continue;
+    }
     spdlog::warn("{}; it will be tried again", flushed.error().message);
     unflushed_bytes_ += bytes;
   }

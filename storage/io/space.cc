@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <sys/statvfs.h>
 
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::storage {
 namespace {

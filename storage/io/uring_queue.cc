@@ -7,7 +7,7 @@
 #include <unordered_map>
 
 #include "proto/base/check.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/io/io_queue.h"
 
 namespace ballast::storage {

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "proto/base/limits.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::storage {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "proto/base/digest.h"
 #include "proto/base/limits.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/kv/block_rows.h"
 #include "storage/kv/database.h"
 #include "storage/kv/row_keys.h"

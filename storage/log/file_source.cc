@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::storage {
 namespace {

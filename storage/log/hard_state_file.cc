@@ -4,7 +4,7 @@
 
 #include "proto/base/check.h"
 #include "proto/base/crc32c.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::storage {
 namespace {

@@ -7,7 +7,7 @@
 #include <memory>
 #include <utility>
 
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/log/file_source.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"

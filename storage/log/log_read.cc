@@ -3,7 +3,7 @@
 #include <functional>
 #include <utility>
 
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::storage {
 namespace {

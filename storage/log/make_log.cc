@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "proto/base/planted.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"
 

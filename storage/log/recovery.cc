@@ -8,7 +8,7 @@
 #include "proto/base/check.h"
 #include "proto/base/crc32c.h"
 #include "proto/base/planted.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/log/file_source.h"
 
 namespace ballast::storage {
@@ -32,6 +32,21 @@ Result<RecordHeader> read_head(SegmentSource& source, GroupId group, uint64_t se
   if (header.group != group || header.segment != sequence || header.offset != offset)
     return fail(Errc::kCorrupt, "record was written for another place");
   return header;
+}
+
+// Every place from `offset` on where the head of a record of this segment is whole, until `visit`
+// returns false.
+template <class Visit>
+Status each_head(SegmentSource& source, GroupId group, uint64_t sequence, uint64_t offset,
+                 const Visit& visit) {
+  for (; offset + kDirectAlignment <= source.size(); offset += kDirectAlignment) {
+    BALLAST_TRY(const auto block, source.fetch(offset, kDirectAlignment));
+    if (peek_record_head_bytes(block) == 0) continue;  // of a new file nearly all: it is zeros
+    const auto record = read_head(source, group, sequence, offset);
+    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
+    if (record && !visit(*record)) return {};
+  }
+  return {};
 }
 
 Result<RecordHeader> read_record(SegmentSource& source, const SegmentHeader& segment,
@@ -74,13 +89,11 @@ Status erase_tail(const SegmentFile& segment, GroupId group, uint64_t offset) {
     offset = kSegmentHeaderBytes;
     if (!all_zero(header)) end = offset;
   }
-  for (; offset + kDirectAlignment <= segment.bytes; offset += kDirectAlignment) {
-    BALLAST_TRY(const auto block, source.fetch(offset, kDirectAlignment));
-    if (peek_record_head_bytes(block) == 0) continue;
-    const auto record = read_head(source, group, segment.sequence, offset);
-    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
-    if (record) end = offset + record_head_bytes(record->entry.header_bytes);
-  }
+  BALLAST_TRY_STATUS(
+      each_head(source, group, segment.sequence, offset, [&](const RecordHeader& record) {
+        end = record.offset + record_head_bytes(record.entry.header_bytes);
+        return true;
+      }));
   return begin == end ? Status() : zero(segment, begin, end);
 }
 
@@ -271,14 +284,12 @@ Result<SegmentScan> scan_segment(SegmentSource& source, const SegmentHeader& hea
 
 Result<uint64_t> find_later_record(SegmentSource& source, GroupId group, uint64_t sequence,
                                    uint64_t offset, uint64_t serial) {
-  for (; offset + kDirectAlignment <= source.size(); offset += kDirectAlignment) {
-    BALLAST_TRY(const auto block, source.fetch(offset, kDirectAlignment));
-    if (peek_record_head_bytes(block) == 0) continue;  // nearly all: most of a tail is zeros
-    const auto record = read_head(source, group, sequence, offset);
-    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
-    if (record && record->batch > serial) return offset;
-  }
-  return uint64_t{0};
+  uint64_t found = 0;
+  BALLAST_TRY_STATUS(each_head(source, group, sequence, offset, [&](const RecordHeader& record) {
+    if (record.batch > serial) found = record.offset;
+    return found == 0;
+  }));
+  return found;
 }
 
 Result<RecoveredLog> recover_log(const std::string& directory, GroupId group,

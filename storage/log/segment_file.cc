@@ -11,7 +11,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/check.h"
 #include "proto/base/planted.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/log/record.h"
 
 namespace ballast::storage {
@@ -45,7 +45,8 @@ Status create_zeros(const std::string& path, uint64_t bytes, SegmentFill fill,
   if (!reserved || fill == SegmentFill::kZeros) {
     BALLAST_TRY_STATUS(write_zeros(file, bytes, pace));
   }
-  return sync_file(file);
+  if (::fsync(file.get()) != 0) return os_failure("flush", path);
+  return {};
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include "proto/base/check.h"
 #include "proto/base/clock.h"
 #include "proto/base/crc32c.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/io/io_queue.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/locator.h"

@@ -6,7 +6,7 @@
 #include <atomic>
 #include <utility>
 
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 namespace ballast::storage {
 

@@ -6,7 +6,7 @@
 #include "proto/base/crc32c.h"
 #include "proto/base/limits.h"
 #include "proto/base/planted.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/kv/block_rows.h"
 #include "storage/kv/database.h"
 #include "storage/kv/row_keys.h"

@@ -107,7 +107,7 @@ TEST_F(Snapshots, what_is_deleted_gives_its_space_back_without_a_restart) {
   put(40);
   remove(40);
   make_them_forget(cluster_.processes().nodes());
-  // Expired blocks are reclaimed every ten seconds, and a flush comes before a segment goes.
+  // Expired blocks are reclaimed each second, and a flush comes before a segment goes.
   put(3);
   for (const int segment : {1, 2}) {
     ASSERT_TRUE(RunningCluster::eventually([&] {

@@ -9,7 +9,7 @@
 
 #include "proto/base/check.h"
 #include "proto/base/crc32c.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"
 #include "tests/sim/file_journal.h"
@@ -147,7 +147,7 @@ void SimDisk::heal() {
 Result<storage::SegmentPtr> SimDisk::make_segment(uint64_t sequence) const {
   const std::string path = directory_ + "/" + storage::segment_name(sequence);
   if (full()) return os_failure("make", path, ENOSPC);
-  BALLAST_TRY(const UniqueFd file, storage::open_file(path, O_RDWR | O_CREAT));
+  BALLAST_TRY(const UniqueFd file, open_file(path, O_RDWR | O_CREAT));
   if (::ftruncate(file.get(), static_cast<off_t>(faults.segment_bytes)) != 0)
     return os_failure("make", path);
   return storage::open_segment(directory_, sequence);
@@ -219,16 +219,15 @@ void SimDisk::start(Write write) {
 
 void SimDisk::put(const std::string& path, uint64_t offset,
                   std::span<const std::byte> bytes) const {
-  auto file = storage::open_file(path, O_RDWR);
-  BALLAST_CHECK(file && storage::write_fully(*file, bytes, offset), "the simulation can't write {}",
-                path);
+  auto file = open_file(path, O_RDWR);
+  BALLAST_CHECK(file && write_fully(*file, bytes, offset), "the simulation can't write {}", path);
 }
 
 MutableBytes SimDisk::get(const std::string& path, uint64_t offset, size_t bytes) const {
-  const auto file = storage::open_file(path, O_RDONLY);
+  const auto file = open_file(path, O_RDONLY);
   MutableBytes read(bytes);
-  BALLAST_CHECK(file && storage::read_fully(*file, read.span(), offset),
-                "the simulation can't read {}", path);
+  BALLAST_CHECK(file && read_fully(*file, read.span(), offset), "the simulation can't read {}",
+                path);
   return read;
 }
 
@@ -361,7 +360,7 @@ bool SimDisk::rot() {
 
 bool SimDisk::rot_hard_state() {
   const std::string path = directory_ + "/" + storage::kHardStateName;
-  if (!storage::path_exists(path)) return false;  // a new disk
+  if (!path_exists(path)) return false;  // a new disk
   MutableBytes copies = get(path, 0, 2 * storage::kHardStateSlotBytes);
   const auto [first, second] = storage::parse_hard_state_copies(copies.span()).copies;
   if (!first || !second || first->state != second->state) return false;

@@ -147,3 +147,12 @@ extern "C" int rename(const char* from, const char* to) noexcept {
   if (journal != nullptr && !journal->rename(from, to)) return -1;
   return ballast::sim::rename_now(from, to);
 }
+
+// Who gives back what it could not finish: when the power has failed nobody does any more.
+extern "C" int unlink(const char* path) noexcept {
+  const FileJournal* const journal = FileJournal::of_this_thread();
+  if (journal == nullptr || !journal->power_failed())
+    return static_cast<int>(::syscall(SYS_unlink, path));
+  errno = EIO;
+  return -1;
+}

@@ -2,8 +2,8 @@
 // not flushed any sector may be missing, and a name that was given by renaming may be lost until
 // its directory is flushed.
 //
-// While a journal lives, pwrite(), fsync(), fdatasync() and rename() of its thread go by it; the
-// program that holds it has its own versions of them.
+// While a journal lives, pwrite(), fsync(), fdatasync(), rename() and unlink() of its thread go by
+// it; the program that holds it has its own versions of them.
 #pragma once
 
 #include <cstdint>

@@ -13,10 +13,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAY_INCLUDE = {
     "proto/base": [],
     "proto/wire": ["proto/base"],
-    "proto/backup": ["proto/base", "proto/*.pb.h"],
+    "proto/files": ["proto/base"],
+    "proto/backup": ["proto/base", "proto/files", "proto/*.pb.h"],
     "proto/net": ["proto/base", "proto/wire", "proto/*.pb.h"],
     "quant": ["proto/base"],
-    "storage": ["proto/base", "proto/*.pb.h"],
+    "storage": ["proto/base", "proto/files", "proto/*.pb.h"],
     "server/raft": ["proto/base"],
     "server": ["proto", "storage", "server"],
     "client": ["proto", "quant"],

@@ -11,20 +11,13 @@
 #include "proto/backup/directory.h"
 #include "proto/base/bytes.h"
 #include "proto/base/crc32c.h"
+#include "tests/unit/block_reference.h"
 
 namespace ballast::backup {
 
 inline Bytes block_of_number(uint64_t number, size_t bytes = 5000) {
   return Bytes::copy_of(std::string(bytes, static_cast<char>('a' + number % 26)) +
                         std::to_string(number));
-}
-
-inline pb::BlockRef reference_of(const Bytes& bytes) {
-  pb::BlockRef reference;
-  reference.set_digest(std::string(sha256(bytes.span()).text()));
-  reference.set_length(static_cast<uint32_t>(bytes.size()));
-  reference.set_crc32c(crc32c(bytes.span()));
-  return reference;
 }
 
 inline void add_row(pb::RowPage& page, std::string key, std::string value) {

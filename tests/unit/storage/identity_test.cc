@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "proto/base/bytes.h"
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "tests/unit/storage/log_testing.h"
 
 namespace ballast::storage {

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <csignal>
 
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/io/space.h"
 #include "storage/log/record.h"
 #include "tests/unit/storage/log_testing.h"

@@ -146,5 +146,69 @@ TEST_F(Spares, a_crash_while_one_is_made_anew_loses_nothing) {
   EXPECT_TRUE(read_from_base(*log_) == entries_of(46, 100));
 }
 
+// Makes segments at once, and remembers what was asked for.
+class Remembering final : public SegmentSupply {
+ public:
+  Remembering(std::string directory, std::vector<SegmentFill>& fills)
+      : directory_(std::move(directory)), fills_(fills) {}
+  void prepare(SegmentOrder order) override {
+    fills_.push_back(order.fill);
+    auto made =
+        create_segment(directory_, order.sequence, kSmallSegment, order.fill, [] { return true; });
+    BALLAST_CHECK(made.has_value(), "{}", made.error().message);
+    ready_ = *std::move(made);
+  }
+  SegmentPtr take() override { return std::exchange(ready_, nullptr); }
+  void hurry() override {}
+
+ private:
+  const std::string directory_;
+  std::vector<SegmentFill>& fills_;
+  SegmentPtr ready_;
+};
+
+TEST(SegmentFill, a_new_file_is_made_for_what_the_segment_before_held) {
+  const TemporaryDirectory directory;
+  std::vector<SegmentFill> fills;
+  LogParts parts;
+  parts.supply = std::make_unique<Remembering>(directory.path(), fills);
+  auto log = open_segment_log(small_log(directory.path()), std::move(parts));
+  ASSERT_TRUE(log) << log.error().message;
+  const auto small = [](uint64_t first, uint64_t last) {
+    std::vector<Entry> entries;
+    for (uint64_t index = first; index <= last; ++index)
+      entries.push_back(make_entry(index, 1, 60'000));
+    return entries;
+  };
+  append_and_wait(**log, entries_of(1, 40));  // 15 to a segment, in three of them
+  append_and_wait(**log, small(41, 1000));    // 255 to a segment
+  const Index last = (*log)->last();
+  const std::vector<SegmentFill> expected = {
+      SegmentFill::kZeros,     // behind the first, when nothing is known yet
+      SegmentFill::kReserved,  // the first held large ones
+      SegmentFill::kReserved,  // and the second; the third is mixed
+  };
+  ASSERT_GE(fills.size(), 5u);
+  EXPECT_TRUE(std::ranges::equal(expected, std::span(fills).first(3)));
+  EXPECT_EQ(fills.back(), SegmentFill::kZeros) << "small ones for whole segments now";
+  const auto entries = read_all(**log);
+  log->reset();
+  const auto again = open_log(small_log(directory.path()));
+  EXPECT_EQ(again->last(), last);
+  EXPECT_TRUE(read_all(*again) == entries);
+}
+
+TEST(SegmentFill, both_read_as_zeros) {
+  const TemporaryDirectory directory;
+  for (const SegmentFill fill : {SegmentFill::kZeros, SegmentFill::kReserved}) {
+    const auto made = create_segment(directory.path(), 1, kSmallSegment, fill, [] { return true; });
+    ASSERT_TRUE(made) << made.error().message;
+    EXPECT_EQ((*made)->bytes, kSmallSegment);
+    EXPECT_TRUE(read_at(directory / segment_name(1), 0, kSmallSegment) ==
+                std::string(kSmallSegment, '\0'));
+    std::filesystem::remove(directory / segment_name(1));
+  }
+}
+
 }  // namespace
 }  // namespace ballast::storage

@@ -12,6 +12,7 @@
 #include "proto/base/limits.h"
 #include "storage/kv/database.h"
 #include "storage/kv/state_machine.h"
+#include "tests/unit/block_reference.h"
 #include "tests/unit/storage/temporary_directory.h"
 #include "tests/unit/storage/test_payloads.h"
 
@@ -28,14 +29,6 @@ inline Bytes block_bytes(uint64_t seed, size_t size) {
     bytes.data()[i] = static_cast<std::byte>(state >> 56);
   }
   return Bytes(std::move(bytes));
-}
-
-inline pb::BlockRef reference_of(const Bytes& bytes) {
-  pb::BlockRef reference;
-  reference.set_digest(std::string(sha256(bytes.span()).text()));
-  reference.set_length(static_cast<uint32_t>(bytes.size()));
-  reference.set_crc32c(crc32c(bytes.span()));
-  return reference;
 }
 
 inline Digest digest_of(const pb::BlockRef& reference) {

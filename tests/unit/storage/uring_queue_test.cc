@@ -6,7 +6,7 @@
 #include <deque>
 #include <utility>
 
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 #include "storage/io/io_queue.h"
 #include "tests/unit/storage/log_testing.h"
 

@@ -13,7 +13,7 @@
 #include "proto/base/result.h"
 #include "proto/base/unique_fd.h"
 
-namespace ballast::storage {
+namespace ballast {
 
 // Prints one line on stderr and aborts: for a write or flush that failed. What the kernel holds is
 // unknown from then on (a second fsync may succeed without the data), so only a restart that reads
@@ -22,6 +22,8 @@ namespace ballast::storage {
 
 // open(2) with O_CLOEXEC and mode 0644.
 Result<UniqueFd> open_file(const std::string& path, int flags);
+// The same for reading; kNotFound if there is no such file.
+Result<UniqueFd> open_existing(const std::string& path);
 // The same past the page cache, or through it where the file system has no O_DIRECT.
 Result<UniqueFd> open_direct(const std::string& path, int flags);
 
@@ -38,9 +40,12 @@ Status sync_file(const UniqueFd& file);
 Status sync_directory(const std::string& path);
 Result<uint64_t> file_bytes(const UniqueFd& file);
 
-Result<std::string> read_file(const std::string& path);
-// Writes directory/name so that after a crash it is there as a whole or not at all, and is there
-// once this has returned. Goes by way of directory/name.tmp.
+// Error kCorrupt if the file is longer than `bytes_max`.
+Result<std::string> read_file(const std::string& path, uint64_t bytes_max = UINT64_MAX);
+// Writes PATH.tmp, flushes it and renames it to PATH; after a crash that is there as a whole, or
+// not at all. An error leaves nothing behind. Errors: kIo, kNoSpace.
+Status write_file(const std::string& path, std::span<const std::byte> bytes);
+// write_file() of directory/name, which is there for good once this has returned.
 Status create_durably(const std::string& directory, const std::string& name,
                       std::span<const std::byte> bytes);
 Status rename_durably(const std::string& directory, const std::string& from, const std::string& to);
@@ -56,4 +61,4 @@ Status make_directories(const std::string& path);
 // Takes an exclusive flock; waits for at most `patience`. Error kRefused if another holds it.
 Status lock_file(const UniqueFd& file, std::chrono::milliseconds patience);
 
-}  // namespace ballast::storage
+}  // namespace ballast

@@ -1,4 +1,4 @@
-#include "storage/io/files.h"
+#include "proto/files/files.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include <memory>
 #include <thread>
 
-namespace ballast::storage {
+namespace ballast {
 
 void stop_process(const Error& error) {
   std::fprintf(stderr,
@@ -28,6 +28,15 @@ Result<UniqueFd> open_file(const std::string& path, int flags) {
   const int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0644);
   if (fd < 0) return os_failure("open", path);
   return UniqueFd(fd, path);
+}
+
+Result<UniqueFd> open_existing(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) return UniqueFd(fd, path);
+  const int number = errno;
+  auto failure = os_failure("open", path, number);
+  if (number == ENOENT) failure.error().code = Errc::kNotFound;
+  return failure;
 }
 
 Result<UniqueFd> open_direct(const std::string& path, int flags) {
@@ -86,24 +95,31 @@ Result<uint64_t> file_bytes(const UniqueFd& file) {
   return static_cast<uint64_t>(status.st_size);
 }
 
-Result<std::string> read_file(const std::string& path) {
-  BALLAST_TRY(const UniqueFd file, open_file(path, O_RDONLY));
+Result<std::string> read_file(const std::string& path, uint64_t bytes_max) {
+  BALLAST_TRY(const UniqueFd file, open_existing(path));
   BALLAST_TRY(const uint64_t size, file_bytes(file));
+  if (size > bytes_max)
+    return fail(Errc::kCorrupt, "'{}' has {} bytes; at most {} can be right", path, size,
+                bytes_max);
   std::string text(size, '\0');
   BALLAST_TRY_STATUS(read_fully(file, std::as_writable_bytes(std::span(text)), 0));
   return text;
 }
 
+Status write_file(const std::string& path, std::span<const std::byte> bytes) {
+  const std::string draft = path + ".tmp";
+  BALLAST_TRY(const UniqueFd file, open_file(draft, O_WRONLY | O_CREAT | O_TRUNC));
+  Status written = write_fully(file, bytes, 0);
+  if (written && ::fsync(file.get()) != 0) written = os_failure("flush", draft);
+  if (written && ::rename(draft.c_str(), path.c_str()) != 0) written = os_failure("rename", draft);
+  if (!written) ::unlink(draft.c_str());
+  return written;
+}
+
 Status create_durably(const std::string& directory, const std::string& name,
                       std::span<const std::byte> bytes) {
-  const std::string temporary = name + ".tmp";
-  {
-    BALLAST_TRY(const UniqueFd file,
-                open_file(directory + "/" + temporary, O_WRONLY | O_CREAT | O_TRUNC));
-    BALLAST_TRY_STATUS(write_fully(file, bytes, 0));
-    if (::fsync(file.get()) != 0) return os_failure("flush", file.path());
-  }
-  return rename_durably(directory, temporary, name);
+  BALLAST_TRY_STATUS(write_file(directory + "/" + name, bytes));
+  return sync_directory(directory);
 }
 
 Status rename_durably(const std::string& directory, const std::string& from,
@@ -165,4 +181,4 @@ Status lock_file(const UniqueFd& file, std::chrono::milliseconds patience) {
   return {};
 }
 
-}  // namespace ballast::storage
+}  // namespace ballast

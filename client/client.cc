@@ -6,6 +6,7 @@
 #include "client/internal/convert.h"
 #include "client/internal/download.h"
 #include "client/internal/engine.h"
+#include "client/internal/garbage.h"
 #include "client/internal/members.h"
 #include "client/internal/publish.h"
 #include "client/internal/upload.h"
@@ -506,5 +507,9 @@ Result<std::vector<VerifyReport>> Client::verify(bool deep) {
   for (auto& one : running) reports.push_back(one.get());
   return reports;
 }
+
+Result<std::vector<GarbageReport>> Client::garbage() { return client::garbage(impl_->engine); }
+
+Result<Collected> Client::collect_garbage() { return client::collect_garbage(impl_->engine); }
 
 }  // namespace ballast::client

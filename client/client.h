@@ -384,6 +384,39 @@ struct VerifyReport {
   Digest state;  // equal on nodes whose applied_index is equal
 };
 
+// What a node holds and nobody needs any more (docs/garbage.md).
+struct GarbageReport {
+  Member member;
+  std::optional<Error> error;  // set if the node does not answer; then the rest is empty
+  // Blocks that no commit names, and those of them whose lease is over.
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  uint64_t due_blocks = 0;
+  uint64_t due_bytes = 0;
+  uint64_t due_sessions = 0;
+  std::optional<milliseconds> next_lease;  // until the first of the other leases is over
+  std::optional<milliseconds> last_lease;  // likewise the last
+  // The log's files, the blocks that lie in them, and the files that wait to be written over.
+  uint64_t log_bytes = 0;
+  uint64_t live_bytes = 0;
+  uint64_t spare_bytes = 0;
+  // Segments that the log has forgotten and that hold no block.
+  uint64_t empty_segments = 0;
+  uint64_t empty_bytes = 0;
+  // Those that are less than half live, and the bytes of the blocks that would move out of them.
+  uint64_t sparse_segments = 0;
+  uint64_t sparse_bytes = 0;
+  uint64_t moving_bytes = 0;
+
+  // Something would be let go of now.
+  bool due() const { return due_blocks + due_sessions + empty_segments + sparse_segments > 0; }
+};
+struct Collected {
+  uint64_t expired = 0;  // blocks and sessions together
+  // What is left; with the error of a node that let go of nothing.
+  std::vector<GarbageReport> nodes;
+};
+
 class Client {
  public:
   // Connects to the first endpoint that answers. Errors: kInvalidArgument (an endpoint that is not
@@ -469,6 +502,11 @@ class Client {
   // Every node reports the digest of its rows; with `deep` it also reads all its blocks and
   // compares their SHA-256.
   Result<std::vector<VerifyReport>> verify(bool deep);
+  // Every node reports what it could let go of. Nothing changes.
+  Result<std::vector<GarbageReport>> garbage();
+  // Lets all nodes do now what they do by themselves in the course of writes: what is due expires,
+  // log segments go that hold little. No lease gets shorter. Errors: those of a commit.
+  Result<Collected> collect_garbage();
   // As this client knows them now: it learns of changes from the nodes' answers.
   std::vector<Member> members() const;
 

@@ -37,6 +37,7 @@ void add_data_commands(CLI::App& app, Context& context);     // put get ls rm sh
 void add_get_command(CLI::App& app, Context& context);       // the get of these
 void add_model_commands(CLI::App& app, Context& context);    // import export
 void add_cluster_commands(CLI::App& app, Context& context);  // status leader verify
+void add_gc_command(CLI::App& app, Context& context);        // gc
 void add_member_commands(CLI::App& app, Context& context);   // member drain undrain
 void add_backup_commands(CLI::App& app,
                          Context& context);  // backup create|list|verify|remove|restore

@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
   add_data_commands(app, context);
   add_model_commands(app, context);
   add_cluster_commands(app, context);
+  add_gc_command(app, context);
   add_member_commands(app, context);
   add_backup_commands(app, context);
   add_local_commands(app, context);

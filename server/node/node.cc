@@ -78,6 +78,7 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       stored_signal_(strand),
       progress_signal_(strand),
       freshness_signal_(strand),
+      let_go_signal_(strand),
       commit_(state_->applied().index),
       applied_(state_->applied().index),
       freshness_(applied_),
@@ -120,6 +121,8 @@ asio::awaitable<void> Node::stop() {
   stored_signal_.notify();
   progress_signal_.notify();
   freshness_signal_.notify();
+  let_go_signal_.notify();
+  answer_flushes(flush_asked_, fail(Errc::kUnavailable, "the node is shutting down"));
   for (auto& [index, waiter] : waiters_)
     waiter.promise->set(fail(Errc::kUnknownOutcome, "the node is shutting down"));
   for (auto& [id, promise] : reads_) promise->set({.id = id, .index = Index{}, .refused = true});

@@ -134,6 +134,11 @@ class Node {
   // Returns the new leader when leadership has moved.
   asio::awaitable<Result<NodeId>> transfer_leadership(NodeId to, Clock::time_point deadline);
 
+  // Flushes the rows and lets go of every log segment that this node can do without, as it does by
+  // itself from time to time. True if there was more to do than time. Errors: those of a flush;
+  // kNoSpace, kUnavailable.
+  asio::awaitable<Result<bool>> collect_garbage(Clock::time_point until);
+
   const raft::Core& core() const { return core_; }
   const Membership& membership() const { return membership_; }
   const storage::LogStore& log() const { return *log_; }
@@ -155,6 +160,7 @@ class Node {
     Term term;
     std::shared_ptr<net::Promise<ApplyOutcome>> promise;
   };
+  using FlushAsked = std::shared_ptr<net::Promise<Status>>;
   struct Exposed {
     Index index;
     uint64_t bytes = 0;
@@ -196,6 +202,7 @@ class Node {
   asio::awaitable<void> expire_loop();
   asio::awaitable<void> flush_loop();
   asio::awaitable<Status> flush_rows();
+  static void answer_flushes(const std::vector<FlushAsked>& asked, const Status& status);
   void free_segments(std::span<const storage::StateMachine::SegmentUse> used);
   void trim_spares(uint64_t bytes);
   uint64_t spare_budget(std::span<const storage::StateMachine::SegmentUse> used) const;
@@ -239,9 +246,11 @@ class Node {
   net::Signal stored_signal_;     // bytes became durable
   net::Signal progress_signal_;   // a follower's match or the leadership may have moved
   net::Signal freshness_signal_;  // freshness_ may have changed, or the node stops
+  net::Signal let_go_signal_;     // forgetting_ or emptying_ is over, or the node stops
   Index commit_;
   Index applied_;
-  uint64_t unflushed_bytes_ = 0;  // of the log, applied since the rows were flushed
+  uint64_t unflushed_bytes_ = 0;         // of the log, applied since the rows were flushed
+  std::vector<FlushAsked> flush_asked_;  // who waits for the flush that begins next
   Freshness freshness_;
   uint64_t read_probes_ = 0;
   uint64_t bounded_reads_ = 0;
@@ -252,6 +261,7 @@ class Node {
   bool forgetting_ = false;  // the log's new beginning is being written
   bool segments_held_ = false;
   std::optional<uint64_t> emptying_;     // the segment whose last blocks move out
+  uint64_t moved_bytes_ = 0;             // out of segments, since the start
   std::set<uint64_t> unreadable_homes_;  // segments with blocks that can't be moved
   SpaceWatch space_;
   bool full_ = false;

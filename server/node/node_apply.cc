@@ -5,6 +5,7 @@
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
 #include "proto/net/worker.h"
+#include "server/node/log_garbage.h"
 #include "server/node/node.h"
 
 namespace ballast::server {
@@ -129,21 +130,29 @@ asio::awaitable<void> Node::flush_loop() {
   // Of the homes that the last life left, some were spare, or about to be.
   bool first = !log_->homes().empty();
   while (!stopping_) {
-    flush_timer_.expires_after(kFlushCheckPeriod);
-    co_await flush_timer_.async_wait(kToken);
+    if (flush_asked_.empty()) {
+      flush_timer_.expires_after(kFlushCheckPeriod);
+      co_await flush_timer_.async_wait(kToken);
+    }
     const bool late = Clock::now() - flushed_at >= kFlushPeriod;
     const bool due = unflushed_bytes_ >= enough || (unflushed_bytes_ > 0 && late);
-    if (stopping_ || (!due && !first)) continue;
+    if (stopping_ || (!due && !first && flush_asked_.empty())) continue;
+    // Who asks from here on wants one that begins later.
+    const std::vector<FlushAsked> asked = std::exchange(flush_asked_, {});
     // RocksDB would take nothing more after a flush that found no space. What waits is in the log.
     // The last look at the disk may be a second old.
     if (space_.watches()) {
       if (const auto space = co_await net::on_worker(workers_, space_.options().measure))
         space_.note(*space);
-      if (!space_.may_flush()) continue;
+      if (!space_.may_flush()) {
+        answer_flushes(asked, fail(Errc::kNoSpace, "{}", space_.complaint()));
+        continue;
+      }
     }
     const uint64_t bytes = std::exchange(unflushed_bytes_, 0);
     flushed_at = Clock::now();
     const Status flushed = co_await flush_rows();
+    answer_flushes(asked, flushed);
     if (flushed) {
       first = false;
       continue;
@@ -176,11 +185,10 @@ asio::awaitable<Status> Node::flush_rows() {
 void Node::free_segments(std::span<const storage::StateMachine::SegmentUse> used) {
   if (segments_held_) return;
   for (const storage::LogStore::Home& home : log_->homes()) {
-    const auto use =
-        std::ranges::find(used, home.segment, &storage::StateMachine::SegmentUse::sequence);
-    if (use == used.end()) {
+    const HomeFate fate = fate_of(home, used);
+    if (fate == HomeFate::kRetires) {
       log_->retire_home(home.segment);
-    } else if (use->bytes * 2 < home.bytes && !emptying_ && !full_ &&
+    } else if (fate == HomeFate::kEmpties && !emptying_ && !full_ &&
                !unreadable_homes_.contains(home.segment)) {
       emptying_ = home.segment;
       commit_signal_.notify();
@@ -219,9 +227,11 @@ asio::awaitable<void> Node::move_blocks() {
   }
   if (moved && *moved > 0) {
     unflushed_bytes_ += *moved;
+    moved_bytes_ += *moved;
     co_return;
   }
   emptying_.reset();
+  let_go_signal_.notify();
 }
 
 // The last entry up to `flushed` that nobody needs: there are enough behind it, and no follower is
@@ -251,6 +261,7 @@ void Node::forget_log(Index flushed) {
   forgetting_ = true;
   log_->begin_behind({upto, core_.term_at(upto), core_.chain_at(upto)}, [this, upto] {
     forgetting_ = false;
+    let_go_signal_.notify();
     core_.compact(upto);
     spdlog::info("the log begins behind entry {} now", upto);
   });

@@ -56,7 +56,7 @@ Status check_header(size_t bytes) {
 bool only_deletes(const pb::Commit& commit) {
   return std::ranges::all_of(commit.operations(), [](const pb::Operation& operation) {
     return operation.has_delete_key() || operation.has_delete_prefix() ||
-           operation.has_delete_version();
+           operation.has_delete_version() || operation.has_expire();
   });
 }
 
@@ -352,6 +352,8 @@ asio::awaitable<Result<Answer>> Service::dispatch_admin(const pb::Request& reque
     case Kind::kOpenSnapshot: co_return open_snapshot(request.open_snapshot());
     case Kind::kReadSnapshot: co_return co_await read_snapshot(request.read_snapshot());
     case Kind::kVerifyBlocks: co_return co_await verify_blocks(request.verify_blocks());
+    case Kind::kGarbage: co_return co_await garbage(request.garbage());
+    case Kind::kCollectGarbage: co_return co_await collect_garbage(request, deadline);
     case Kind::kStateDigest: {
       BALLAST_CO_TRY(*answer.reply.mutable_state_digest(), co_await net::on_worker(workers_, [&] {
         return node_.state().state_digest();

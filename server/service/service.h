@@ -61,6 +61,8 @@ class Service {
   Result<Answer> open_snapshot(const pb::OpenSnapshot& request);
   asio::awaitable<Result<Answer>> read_snapshot(const pb::ReadSnapshot& request);
   asio::awaitable<Result<Answer>> verify_blocks(const pb::VerifyBlocks& request);
+  asio::awaitable<Result<Answer>> garbage(const pb::Garbage& request);
+  asio::awaitable<Result<Answer>> collect_garbage(const pb::Request& request, Deadline deadline);
   pb::StatusReply status() const;
   pb::Failure failure(const Error& error) const;
 

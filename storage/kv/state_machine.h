@@ -107,6 +107,12 @@ class StateMachine {
   // compares SHA-256; stops at the end or when `budget` is used up.
   Result<pb::VerifyBlocksReply> verify_blocks(const std::optional<Digest>& after,
                                               std::chrono::milliseconds budget) const;
+  // Counts blocks that no commit names in the order of their leases, from where an earlier reply's
+  // `next` says (empty: from the first) on; stops at the end or when `budget` is used up. `now_ms`
+  // as has_expired(). What changes between two calls may be counted twice or not at all.
+  // Error also kInvalidArgument if no reply said `after`.
+  Result<pb::GarbageReply> garbage(std::string_view after, uint64_t now_ms,
+                                   std::chrono::milliseconds budget) const;
   // SHA-256 over all rows, without the bytes of blocks, at one applied index.
   Result<pb::StateDigestReply> state_digest() const;
   // The members that the last applied configuration entry named; nothing before the first.

@@ -251,5 +251,49 @@ TEST(FullDisk, what_finds_no_space_for_its_rows_is_applied_when_there_is_some) {
   });
 }
 
+// ---- letting go of space ----
+
+TEST(CollectGarbage, is_over_when_a_flush_changes_nothing) {
+  OneNode one;
+  one.run([&]() -> asio::awaitable<void> {
+    EXPECT_EQ(co_await write_outcome(one, draft()), Errc{});
+    const auto more = co_await one.node->collect_garbage(soon());
+    EXPECT_TRUE(more && !*more);
+    const auto again = co_await one.node->collect_garbage(soon());
+    EXPECT_TRUE(again && !*again) << "there was nothing to flush";
+    const auto at_once = co_await one.node->collect_garbage(Clock::now());
+    EXPECT_TRUE(at_once && *at_once) << "who has no time does not know";
+  });
+}
+
+TEST(CollectGarbage, flushes_nothing_on_a_full_disk_and_says_so) {
+  std::atomic<uint64_t> free = 0;
+  OneNode one(1, {}, space_of(free));
+  one.run([&]() -> asio::awaitable<void> {
+    const auto more = co_await one.node->collect_garbage(soon());
+    EXPECT_TRUE(!more && more.error().code == Errc::kNoSpace);
+  });
+}
+
+TEST(CollectGarbage, is_asked_for_by_any_client) {
+  OneNode one;
+  one.run([&]() -> asio::awaitable<void> {
+    const auto connection = co_await one.client();
+    pb::Request collect;
+    collect.mutable_collect_garbage();
+    const auto collected = co_await one.ask(connection, collect);
+    EXPECT_TRUE(collected && collected->has_collect_garbage());
+    pb::Request count;
+    count.mutable_garbage();
+    const auto counted = co_await one.ask(connection, count);
+    EXPECT_TRUE(counted && counted->garbage().has_log());
+    if (counted) EXPECT_GT(counted->garbage().log().bytes(), 0u);
+    count.mutable_garbage()->set_after("x");
+    const auto refused = co_await one.ask(connection, count);
+    EXPECT_TRUE(refused &&
+                refused->failure().code() == static_cast<uint32_t>(Errc::kInvalidArgument));
+  });
+}
+
 }  // namespace
 }  // namespace ballast::server

@@ -41,6 +41,16 @@ bool has_row_until(const RowStore& store, RowKind kind, uint64_t until_ms, uint6
   return found;
 }
 
+// None leave no row: else the rows would tell whether the last one came and went in one batch.
+void put_sessions(RowBatch& rows, uint64_t sessions) {
+  const std::string key = kind_key(RowKind::kSessions);
+  if (sessions == 0) {
+    rows.erase(key);
+  } else {
+    rows.put(key, big_endian(sessions));
+  }
+}
+
 }  // namespace
 
 StateMachine::StateMachine() : impl_(std::make_unique<Impl>()) {}
@@ -70,6 +80,8 @@ Result<std::unique_ptr<StateMachine>> StateMachine::over(std::unique_ptr<RowStor
   impl.position = {Term(row->term()), Index(row->index()), row->time_ms(), row->blocks(),
                    row->block_bytes()};
   BALLAST_TRY(const auto sessions, impl.store->get(kind_key(RowKind::kSessions)));
+  if (sessions && sessions->size() != sizeof(uint64_t))
+    return fail(Errc::kCorrupt, "the number of sessions has {} bytes", sessions->size());
   impl.totals = {row->blocks(), row->block_bytes(), sessions ? number_behind(*sessions, 0) : 0};
   return machine;
 }
@@ -106,7 +118,7 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Committ
   }
   rows.put_row(kind_key(RowKind::kApplied), applied_row(position));
   if (context.totals.sessions != impl_->totals.sessions)
-    rows.put(kind_key(RowKind::kSessions), big_endian(context.totals.sessions));
+    put_sessions(rows, context.totals.sessions);
   rows.settle();
   BALLAST_TRY_STATUS(impl_->store->write(rows.changes()));
   impl_->totals = context.totals;

@@ -1,3 +1,4 @@
+#include "storage/kv/row_keys.h"
 #include "tests/unit/storage/state_testing.h"
 
 namespace ballast::storage {
@@ -437,6 +438,27 @@ TEST_F(Apply, idle_sessions_end) {
   EXPECT_FALSE(t.machine().has_expired(t.now));
   EXPECT_APPLIED(t.commit_as(other, 3, {}));
   expect_refused(t.commit_as(kSession, 1, {}), Errc::kConflict, "already passed");
+}
+
+// A node that lags applies a day's entries at once.
+TEST_F(Apply, sessions_leave_the_same_rows_however_entries_are_batched) {
+  EXPECT_APPLIED(t.commit_as(kSession, 1, {}));
+  t.now += 25 * kHour;
+  EXPECT_APPLIED(t.commit({expire(10)}));
+  const TemporaryDirectory directory;
+  StateTester lagging(directory.path());
+  ASSERT_TRUE(lagging.try_apply(t.entries()));
+  EXPECT_EQ(lagging.digest(), t.digest());
+}
+
+TEST_F(Apply, a_number_of_sessions_that_is_none_is_corrupt) {
+  EXPECT_APPLIED(t.commit_as(kSession, 1, {}));
+  const std::string key = kind_key(RowKind::kSessions);
+  ASSERT_TRUE(t.rows().write(std::vector<RowChange>{{key, "7"}}));
+  const auto opened =
+      StateMachine::over(std::make_unique<LentRows>(t.rows()), std::make_shared<TestPayloads>());
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, Errc::kCorrupt);
 }
 
 TEST_F(Apply, a_session_that_expires_itself_stays) {

@@ -65,6 +65,33 @@ std::string session_time_key(uint64_t time_ms, std::string_view id) {
   return time_key(RowKind::kSessionTime, time_ms).append(id);
 }
 
+bool is_row_key(std::string_view key) {
+  constexpr size_t kTime = sizeof(uint64_t), kSession = 16;
+  if (key.empty()) return false;
+  const std::string_view rest = key.substr(1);
+  const size_t zero = rest.find('\0');
+  const bool named = zero != 0 && zero != rest.npos;
+  switch (static_cast<RowKind>(static_cast<unsigned char>(key[0]))) {
+    case RowKind::kApplied:
+    case RowKind::kSessions:
+    case RowKind::kConfiguration:
+    case RowKind::kInstalled: return rest.empty();
+    case RowKind::kKey:
+    case RowKind::kModel: return !rest.empty();
+    case RowKind::kVersion: return named && rest.size() == zero + 1 + sizeof(uint64_t);
+    case RowKind::kAlias: return named && rest.size() > zero + 1;
+    case RowKind::kSession: return rest.size() == kSession;
+    case RowKind::kSessionTime: return rest.size() == kTime + kSession;
+    case RowKind::kBlock:
+    case RowKind::kBytes:
+    case RowKind::kPlace:
+    case RowKind::kArrived: return rest.size() == Digest::kSize;
+    case RowKind::kLease: return rest.size() == kTime + Digest::kSize;
+    case RowKind::kSegmentUse: return rest.size() == sizeof(uint64_t);
+  }
+  return true;
+}
+
 std::string prefix_end(std::string prefix) {
   while (!prefix.empty() && prefix.back() == '\xFF') prefix.pop_back();
   BALLAST_CHECK(!prefix.empty());

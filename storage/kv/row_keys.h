@@ -51,6 +51,10 @@ std::string session_time_key(uint64_t time_ms, std::string_view id);
 // Where the lease or session-time rows of this time begin.
 std::string time_key(RowKind kind, uint64_t time_ms);
 
+// Whether a key is one that the functions above make. Of kinds that are not known, which a later
+// format may bring, all are.
+bool is_row_key(std::string_view key);
+
 // The first key behind all that begin with `prefix`. REQUIRES: not empty and not all 0xFF.
 std::string prefix_end(std::string prefix);
 

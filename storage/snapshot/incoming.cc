@@ -7,6 +7,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/planted.h"
 #include "proto/files/files.h"
+#include "storage/kv/apply.h"
 #include "storage/kv/block_rows.h"
 #include "storage/kv/database.h"
 #include "storage/kv/row_keys.h"
@@ -52,6 +53,37 @@ Status erase_rows(RowStore& store, const std::string& lower, const std::string& 
   return batch.write();
 }
 
+template <class Each>
+Status each_row(const RowView& rows, RowKind kind, Each each) {
+  const std::string prefix = kind_key(kind);
+  const auto found = rows.scan(prefix, prefix_end(prefix));
+  for (; found->valid(); found->next()) BALLAST_TRY_STATUS(each(found->value()));
+  return found->status();
+}
+
+// What the rows say of their number must be so, since from then on it is only counted up and down.
+Status check_totals(const RowView& rows, const pb::AppliedRow& applied) {
+  Totals there;
+  BALLAST_TRY_STATUS(each_row(rows, RowKind::kBlock, [&](std::string_view value) -> Status {
+    BALLAST_TRY(const auto block, parse_row<pb::BlockRow>(value));
+    ++there.blocks;
+    there.block_bytes += block.length();
+    return {};
+  }));
+  BALLAST_TRY_STATUS(each_row(rows, RowKind::kSession, [&](std::string_view) -> Status {
+    ++there.sessions;
+    return {};
+  }));
+  BALLAST_TRY(const auto sessions, rows.get(kind_key(RowKind::kSessions)));
+  const bool counted = sessions ? *sessions == big_endian(there.sessions) : there.sessions == 0;
+  if (counted && applied.blocks() == there.blocks && applied.block_bytes() == there.block_bytes)
+    return {};
+  return fail(Errc::kCorrupt,
+              "the snapshot's rows contradict each other: {} blocks of {} bytes and {} sessions "
+              "are there, and not as many as they say",
+              there.blocks, there.block_bytes, there.sessions);
+}
+
 std::string arrived_key(const Digest& digest) {
   return kind_key(RowKind::kArrived) + std::string(digest.text());
 }
@@ -81,6 +113,10 @@ Status IncomingSnapshot::add(const pb::RowPage& page) {
   for (const pb::RowPage::Row& row : page.rows()) {
     if (row.key() <= last_key_ || row.key() >= kind_key(kFirstOfThisNode))
       return fail(Errc::kCorrupt, "a row of the snapshot is out of order");
+    // Whoever opens the rows takes their keys apart without looking.
+    if (!is_row_key(row.key()))
+      return fail(Errc::kCorrupt, "a row of the snapshot has a key of kind {} and {} bytes",
+                  static_cast<int>(row.key()[0]), row.key().size());
     last_key_ = row.key();
     BALLAST_TRY_STATUS(batch.put(row.key(), row.value()));
   }
@@ -158,6 +194,7 @@ Status IncomingSnapshot::finish(const LogBase& base) {
   if (!applied || applied->index() != base.index.value() || applied->term() != base.term.value())
     return fail(Errc::kCorrupt, "the snapshot's rows are not those of entry {}", base.index);
   BALLAST_TRY_STATUS(check_row_format(applied->format()));
+  BALLAST_TRY_STATUS(check_totals(*store_, *applied));
   BALLAST_TRY_STATUS(drop_leftovers());
   BALLAST_TRY_STATUS(take_over_rows(*store_, *applied));
   pb::InstalledRow installed;

@@ -153,6 +153,76 @@ TEST_F(SnapshotTest, rows_of_a_format_that_nobody_knows_are_refused) {
   EXPECT_EQ(incoming->finish(base()).error().code, Errc::kRefused);
 }
 
+// Whoever opens the rows reads numbers out of their keys, and stops if there are none.
+TEST_F(SnapshotTest, rows_whose_keys_nobody_writes_are_refused) {
+  const auto key = [](RowKind kind, const std::string& behind) { return kind_key(kind) + behind; };
+  const std::string digest(Digest::kSize, 'd');
+  const std::string time(8, 't');
+  const std::string keys[] = {key(RowKind::kApplied, "x"),
+                              key(RowKind::kSessions, "x"),
+                              key(RowKind::kKey, ""),
+                              key(RowKind::kModel, ""),
+                              key(RowKind::kVersion, "m" + time),
+                              key(RowKind::kVersion, std::string("m\0t", 3)),
+                              key(RowKind::kVersion, '\0' + time),
+                              key(RowKind::kAlias, "m"),
+                              key(RowKind::kAlias, std::string("m\0", 2)),
+                              key(RowKind::kSession, "s"),
+                              key(RowKind::kSessionTime, time),
+                              key(RowKind::kBlock, digest + "x"),
+                              key(RowKind::kLease, time),
+                              key(RowKind::kLease, digest),
+                              key(RowKind::kConfiguration, "x")};
+  const auto incoming = open();
+  for (const std::string& one : keys) {
+    ASSERT_TRUE(incoming->begin());
+    pb::RowPage page;
+    page.add_rows()->set_key(one);
+    const Status added = incoming->add(page);
+    EXPECT_TRUE(!added && added.error().code == Errc::kCorrupt) << static_cast<int>(one[0]);
+  }
+}
+
+// What a state machine counts from then on would be wrong.
+TEST_F(SnapshotTest, rows_that_are_not_as_many_as_they_say_are_refused) {
+  const auto finished_with = [&](auto&& change) {
+    std::vector<pb::RowPage> pages = pages_of(*source_);
+    pb::RowPage::Row& row = *pages[0].mutable_rows(0);
+    pb::AppliedRow applied;
+    EXPECT_TRUE(applied.ParseFromString(row.value()));
+    change(applied);
+    row.set_value(applied.SerializeAsString());
+    const auto incoming = open();
+    EXPECT_TRUE(incoming->begin());
+    for (const pb::RowPage& page : pages) EXPECT_TRUE(incoming->add(page));
+    for (const pb::BlockRef& reference : missing(*incoming, *own_))
+      EXPECT_TRUE(incoming->add_block(reference, bytes_of(reference)));
+    const Status finished = incoming->finish(base());
+    return finished ? Errc{} : finished.error().code;
+  };
+  EXPECT_EQ(finished_with([](auto&) {}), Errc{});
+  EXPECT_EQ(finished_with([](auto& row) { row.set_blocks(row.blocks() - 1); }), Errc::kCorrupt);
+  EXPECT_EQ(finished_with([](auto& row) { row.set_block_bytes(0); }), Errc::kCorrupt);
+}
+
+TEST_F(SnapshotTest, sessions_that_are_not_as_many_as_they_say_are_refused) {
+  for (const std::string& value : {std::string("7"), big_endian(7)}) {
+    const auto incoming = open();
+    ASSERT_TRUE(incoming->begin());
+    pb::RowPage first = pages_of(*source_)[0];
+    first.mutable_rows()->DeleteSubrange(1, first.rows_size() - 1);
+    pb::RowPage::Row& sessions = *first.add_rows();
+    sessions.set_key(kind_key(RowKind::kSessions));
+    sessions.set_value(value);
+    std::vector<pb::RowPage> pages = pages_of(*source_);
+    pages[0].mutable_rows()->DeleteSubrange(0, 1);
+    ASSERT_TRUE(incoming->add(first));
+    for (const pb::RowPage& page : pages) ASSERT_TRUE(incoming->add(page));
+    const Status finished = incoming->finish(base());
+    EXPECT_TRUE(!finished && finished.error().code == Errc::kCorrupt);
+  }
+}
+
 TEST_F(SnapshotTest, what_does_not_belong_into_it_is_refused) {
   const auto incoming = open();
   add_rows(*incoming);

@@ -42,15 +42,6 @@ Uuid make_disk(const BeginWith* with) {
   return disk;
 }
 
-std::string render(const Identity& identity) {
-  std::string body =
-      fmt::format("{}\ncluster {}\nnode {}\ndisk {}\nid {}\n", kTitle, identity.cluster.to_string(),
-                  identity.node.to_string(), identity.disk.to_string(), identity.id);
-  for (const Founder& founder : identity.founders)
-    body += fmt::format("founder {} {} {}\n", founder.id, founder.name, founder.address);
-  return body + fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body)));
-}
-
 // The rest of the next line, which must begin with `word` and a space.
 Result<std::string_view> take_line(std::string_view& text, std::string_view word) {
   const size_t end = text.find('\n');
@@ -60,6 +51,13 @@ Result<std::string_view> take_line(std::string_view& text, std::string_view word
     return fail(Errc::kCorrupt, "there is no line '{}'", word);
   text.remove_prefix(end + 1);
   return line.substr(word.size() + 1);
+}
+
+Result<Uuid> take_uuid(std::string_view& text, std::string_view word) {
+  BALLAST_TRY(const auto line, take_line(text, word));
+  const auto uuid = Uuid::parse(line);
+  if (!uuid) return fail(Errc::kCorrupt, "{}", uuid.error().message);
+  return *uuid;
 }
 
 Result<NodeId> parse_id(std::string_view text) {
@@ -79,34 +77,6 @@ Result<Founder> parse_founder(std::string_view line) {
   return Founder{.id = id,
                  .name = std::string(line.substr(first + 1, second - first - 1)),
                  .address = std::string(line.substr(second + 1))};
-}
-
-Result<Identity> parse(std::string_view text) {
-  const size_t last = text.rfind("crc32c ");
-  if (last == std::string_view::npos || (last > 0 && text[last - 1] != '\n'))
-    return fail(Errc::kCorrupt, "there is no line 'crc32c'");
-  const std::string_view body = text.substr(0, last);
-  if (text.substr(last) != fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body))))
-    return fail(Errc::kCorrupt, "it does not match its CRC32C");
-  std::string_view rest = body;
-  BALLAST_TRY(const auto version, take_line(rest, "ballast identity"));
-  if (version != "2")
-    return fail(Errc::kRefused, "it has format version {}; this program knows version 2", version);
-  Identity identity;
-  BALLAST_TRY(const auto cluster, take_line(rest, "cluster"));
-  BALLAST_TRY(identity.cluster, Uuid::parse(cluster));
-  BALLAST_TRY(const auto node, take_line(rest, "node"));
-  BALLAST_TRY(identity.node, Uuid::parse(node));
-  BALLAST_TRY(const auto disk, take_line(rest, "disk"));
-  BALLAST_TRY(identity.disk, Uuid::parse(disk));
-  BALLAST_TRY(const auto id, take_line(rest, "id"));
-  BALLAST_TRY(identity.id, parse_id(id));
-  while (!rest.empty()) {
-    BALLAST_TRY(const auto line, take_line(rest, "founder"));
-    BALLAST_TRY(Founder founder, parse_founder(line));
-    identity.founders.push_back(std::move(founder));
-  }
-  return identity;
 }
 
 // What formatting itself makes, so that one that was interrupted can be done again.
@@ -144,14 +114,14 @@ Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id,
     BALLAST_TRY_STATUS(with->bring(incoming));
   }
   Identity identity{cluster, Uuid::random(), make_disk(with), id, std::move(founders)};
-  BALLAST_TRY_STATUS(create_durably(directory, kName, as_byte_span(render(identity))));
+  BALLAST_TRY_STATUS(create_durably(directory, kName, as_byte_span(render_identity(identity))));
   return identity;
 }
 
 Result<Identity> read_identity(const std::string& directory) {
   const std::string path = directory + "/" + kName;
   BALLAST_TRY(const std::string text, read_file(path));
-  auto identity = parse(text);
+  auto identity = parse_identity(text);
   if (identity) return identity;
   if (identity.error().code != Errc::kCorrupt)
     return fail_within(std::move(identity).error(), "identity '{}'", path);
@@ -204,6 +174,42 @@ std::string_view formatted_otherwise(const Identity& identity, const std::vector
 }
 
 }  // namespace
+
+std::string render_identity(const Identity& identity) {
+  std::string body =
+      fmt::format("{}\ncluster {}\nnode {}\ndisk {}\nid {}\n", kTitle, identity.cluster.to_string(),
+                  identity.node.to_string(), identity.disk.to_string(), identity.id);
+  for (const Founder& founder : identity.founders)
+    body += fmt::format("founder {} {} {}\n", founder.id, founder.name, founder.address);
+  return body + fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body)));
+}
+
+Result<Identity> parse_identity(std::string_view text) {
+  const size_t last = text.rfind("crc32c ");
+  if (last == std::string_view::npos || (last > 0 && text[last - 1] != '\n'))
+    return fail(Errc::kCorrupt, "there is no line 'crc32c'");
+  const std::string_view body = text.substr(0, last);
+  if (text.substr(last) != fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body))))
+    return fail(Errc::kCorrupt, "it does not match its CRC32C");
+  std::string_view rest = body;
+  BALLAST_TRY(const auto version, take_line(rest, "ballast identity"));
+  if (version != "2")
+    return fail(Errc::kRefused, "it has format version {}; this program knows version 2", version);
+  Identity identity;
+  BALLAST_TRY(identity.cluster, take_uuid(rest, "cluster"));
+  BALLAST_TRY(identity.node, take_uuid(rest, "node"));
+  BALLAST_TRY(identity.disk, take_uuid(rest, "disk"));
+  BALLAST_TRY(const auto id, take_line(rest, "id"));
+  BALLAST_TRY(identity.id, parse_id(id));
+  while (!rest.empty()) {
+    BALLAST_TRY(const auto line, take_line(rest, "founder"));
+    BALLAST_TRY(Founder founder, parse_founder(line));
+    identity.founders.push_back(std::move(founder));
+  }
+  if (render_identity(identity) != text)
+    return fail(Errc::kCorrupt, "it is not written as formatting a directory writes it");
+  return identity;
+}
 
 std::string origin_of(std::string_view disk) {
   if (disk.size() != Uuid{}.bytes.size()) return {};

@@ -32,6 +32,11 @@ struct Identity {
   bool operator==(const Identity&) const = default;
 };
 
+// The text of DIRECTORY/identity (docs/formats/identity.md). Errors: kCorrupt; kRefused for a
+// format that this version does not know.
+std::string render_identity(const Identity& identity);
+Result<Identity> parse_identity(std::string_view text);
+
 // The mark of the state that a founder's disk began with: founders that began with different ones
 // must not take part together. It stands in the disk's UUID, so every greeting shows it. Empty: it
 // began with nothing. `disk` is the UUID's 16 bytes.

@@ -11,6 +11,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr int kDepthMax = 16;  // a later format may bring lists
+
 Json describe(const Manifest& manifest) {
   const RowsSummary& rows = manifest.rows;
   return {{"format", kBackupFormat},
@@ -92,8 +94,14 @@ std::string render(const Manifest& manifest) {
 }
 
 Result<Manifest> parse_manifest(std::string_view text) {
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return fail(Errc::kCorrupt, "it is no JSON object");
+  // The checksum is that of a dump, which recurses.
+  bool deep = false;
+  const auto keep = [&](int depth, Json::parse_event_t, const Json&) {
+    deep |= depth > kDepthMax;
+    return !deep;
+  };
+  Json json = Json::parse(text, keep, /*allow_exceptions=*/false);
+  if (deep || !json.is_object()) return fail(Errc::kCorrupt, "it is no JSON object of fields");
   Fields fields(json);
   const uint64_t format = fields.number("format");
   const std::string crc = fields.text("crc32c");
@@ -115,8 +123,15 @@ Result<Manifest> parse_manifest(std::string_view text) {
                              .term = Term(fields.number("term"))}};
   const std::string cluster = fields.text("cluster"), sha256 = fields.text("rows_sha256");
   BALLAST_TRY_STATUS(fields.status());
-  BALLAST_TRY(manifest.cluster, Uuid::parse(cluster));
+  const auto uuid = Uuid::parse(cluster);
+  if (!uuid) return fail(Errc::kCorrupt, "{}", uuid.error().message);
+  manifest.cluster = *uuid;
   BALLAST_TRY(manifest.rows.sha256, parse_hex(sha256));
+  // A number that is too large, or a digit that is upper case, would come back as another.
+  const Json again = describe(manifest);
+  for (const auto& [name, value] : again.items()) {
+    if (json[name] != value) return fail(Errc::kCorrupt, "it has no right '{}'", name);
+  }
   return manifest;
 }
 

@@ -59,6 +59,8 @@ Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes) {
     return fail(Errc::kRefused,
                 "hard state has format version {}; this program knows versions up to {}", version,
                 kVersion);
+  if (get<uint32_t>(bytes, 12) != 0)
+    return fail(Errc::kCorrupt, "hard state has bytes that no version writes");
   HardStateRecord record;
   record.group = GroupId(get<uint64_t>(bytes, 16));
   record.sequence = get<uint64_t>(bytes, 24);

@@ -1,5 +1,6 @@
 #include "proto/backup/directory.h"
 
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "proto/backup/verify.h"
@@ -141,6 +142,36 @@ TEST_F(BackupFiles, every_changed_byte_of_a_manifest_is_noticed) {
   EXPECT_EQ(directory_.find("").error().code, Errc::kCorrupt) << "it could be the newest";
   EXPECT_EQ(damage(), std::set<std::string>{"manifest"});
   EXPECT_EQ(names(), std::vector<std::string>{"1"});
+}
+
+// The checksum fits: so it is what somebody wrote, but nothing that render() writes.
+TEST_F(BackupFiles, a_manifest_that_says_what_it_can_not_mean_is_corrupt) {
+  make("1", blocks_);
+  const std::string text = text_of(directory_.manifest_path("1"));
+  using Json = nlohmann::ordered_json;
+  const auto parsed_with = [&](const char* name, const Json& value) {
+    Json json = Json::parse(text);
+    json.erase("crc32c");
+    json[name] = value;
+    json["crc32c"] = fmt::format("{:08x}", crc32c(as_byte_span(json.dump())));
+    return parse_manifest(json.dump());
+  };
+  EXPECT_TRUE(parsed_with("more", Json::array({"that", "a later version may add"})));
+  const std::string cluster = Json::parse(text)["cluster"];
+  for (const auto& [name, value] : {std::pair<const char*, Json>{"chain", uint64_t{1} << 32},
+                                    {"cluster", "no UUID"},
+                                    {"cluster", "AAAAAAAA" + cluster.substr(8)},
+                                    {"rows_sha256", "0"}}) {
+    const auto parsed = parsed_with(name, value);
+    EXPECT_TRUE(!parsed && parsed.error().code == Errc::kCorrupt) << name << " " << value;
+  }
+}
+
+TEST_F(BackupFiles, a_manifest_of_lists_in_lists_does_not_use_up_the_stack) {
+  constexpr size_t kDeep = 1'000'000;
+  const std::string text = R"({"format":1,"crc32c":"00000000","more":)" + std::string(kDeep, '[') +
+                           std::string(kDeep, ']') + "}";
+  EXPECT_EQ(parse_manifest(text).error().code, Errc::kCorrupt);
 }
 
 TEST_F(BackupFiles, a_manifest_of_another_format_is_refused) {

@@ -1,3 +1,4 @@
+#include "proto/base/crc32c.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"
 #include "storage/log/segment_file.h"
@@ -37,6 +38,16 @@ TEST(Format, record_head_round_trip) {
     }
     EXPECT_FALSE(parse_record_head(bytes.span().first(kRecordFixedBytes + size - 1)));
   }
+}
+
+TEST(Format, hard_state_with_bytes_that_nobody_writes_is_corrupt) {
+  MutableBytes bytes(kHardStateSlotBytes);
+  encode_hard_state({.group = GroupId(1), .sequence = 5}, bytes.span());
+  ASSERT_TRUE(parse_hard_state(bytes.span()));
+  bytes.data()[12] = std::byte{1};
+  const uint32_t crc = crc32c(bytes.span().first(96).subspan(8));
+  std::memcpy(bytes.data() + 4, &crc, sizeof crc);
+  EXPECT_EQ(parse_hard_state(bytes.span()).error().code, Errc::kCorrupt);
 }
 
 TEST(Format, segment_names) {

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "proto/base/bytes.h"
+#include "proto/base/crc32c.h"
 #include "proto/files/files.h"
 #include "tests/unit/storage/log_testing.h"
 
@@ -18,6 +19,34 @@ void expect_error(const Result<DataDirectory>& opened, Errc code, std::string_vi
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code, code) << opened.error().message;
   EXPECT_NE(opened.error().message.find(part), std::string::npos) << opened.error().message;
+}
+
+std::string with_checksum(const std::string& body) {
+  return body + fmt::format("crc32c {:08x}\n", crc32c(as_byte_span(body)));
+}
+
+// The checksum fits: so it is what somebody wrote, but not what formatting writes.
+TEST(Identity, is_what_formatting_writes_to_the_byte) {
+  const std::string body =
+      "ballast identity 2\n"
+      "cluster 11111111-2222-4333-8444-55555555555a\n"
+      "node 0f8fad5b-d9cb-469f-a165-70867728950e\n"
+      "disk 7c9e6679-7425-40de-944b-e07fc1f90ae7\n"
+      "id 2\n"
+      "founder 1 n1 127.0.0.1:7400\n";
+  const auto identity = parse_identity(with_checksum(body));
+  ASSERT_TRUE(identity) << identity.error().to_string();
+  EXPECT_EQ(render_identity(*identity), with_checksum(body));
+  const std::pair<std::string, std::string> changes[] = {
+      {"55555555555a", "55555555555A"}, {"id 2", "id 02"},
+      {"founder 1", "founder 01"},      {"cluster 1", "cluster x"},
+      {"disk 7c9e6679", "disk 7c9e"},   {"id 2", "id two"}};
+  for (const auto& [from, to] : changes) {
+    std::string other = body;
+    other.replace(other.find(from), from.size(), to);
+    const auto parsed = parse_identity(with_checksum(other));
+    EXPECT_TRUE(!parsed && parsed.error().code == Errc::kCorrupt) << to;
+  }
 }
 
 TEST(DataDirectory, formats_once_and_is_the_same_ever_after) {

@@ -461,6 +461,17 @@ Result<Member> Client::drain(const std::string& node, bool undo) {
   return client::drain(impl_->engine, node, undo);
 }
 
+namespace {
+
+void add_digests(const google::protobuf::RepeatedPtrField<std::string>& raw,
+                 std::vector<Digest>& digests) {
+  for (const std::string& each : raw) {
+    if (const auto digest = Digest::from_raw(each)) digests.push_back(*digest);
+  }
+}
+
+}  // namespace
+
 VerifyReport Client::Impl::verify_member(const Member& member, bool deep) {
   VerifyReport report{.member = member};
   const auto ask = [&](pb::Request request) {
@@ -478,9 +489,8 @@ VerifyReport Client::Impl::verify_member(const Member& member, bool deep) {
     const pb::VerifyBlocksReply& page = response->reply.verify_blocks();
     report.blocks += page.blocks();
     report.bytes += page.bytes();
-    for (const std::string& raw : page.damaged()) {
-      if (const auto digest = Digest::from_raw(raw)) report.damaged.push_back(*digest);
-    }
+    add_digests(page.damaged(), report.damaged);
+    add_digests(page.repaired(), report.repaired);
     after = page.next();
   }
   pb::Request request;

@@ -300,6 +300,20 @@ struct PeerStatus {
   uint64_t lag_bytes = 0;
   bool active = false;
 };
+// What a node has found of what rots on its disk, since it started, and what it brings from others.
+struct Upkeep {
+  uint64_t scrub_passes = 0;  // over all that it stores
+  uint64_t scrubbed_blocks = 0;
+  uint64_t scrubbed_bytes = 0;
+  uint64_t damaged_found = 0;  // blocks
+  uint64_t repaired = 0;       // of them, from other nodes
+  uint64_t waiting = 0;        // blocks that are damaged now, as far as it knows
+  // The snapshot that it fetches, since its log does not reach back to where others' end.
+  uint64_t fetch_index = 0;        // what it shows; 0: none is being fetched
+  uint64_t fetch_block_bytes = 0;  // of all its blocks; some need not come
+  uint64_t fetched_bytes = 0;      // of those that came, by now
+};
+
 struct NodeStatus {
   Member member;
   std::optional<Error> error;  // set if the node does not answer; then the rest is empty
@@ -325,6 +339,9 @@ struct NodeStatus {
   std::vector<PeerStatus> peers;  // at the leader
   std::string version;            // of ballastd
   bool drained = false;           // does not take leadership
+  // Its rows were damaged: it answers no reads until those of another node are there.
+  bool rows_lost = false;
+  Upkeep upkeep;
 };
 struct ClusterStatus {
   std::string cluster_uuid;
@@ -379,7 +396,8 @@ struct VerifyReport {
   std::optional<Error> error;
   uint64_t blocks = 0;
   uint64_t bytes = 0;
-  std::vector<Digest> damaged;
+  std::vector<Digest> damaged;   // when they were read
+  std::vector<Digest> repaired;  // of these, by now
   uint64_t applied_index = 0;
   Digest state;  // equal on nodes whose applied_index is equal
 };

@@ -135,6 +135,7 @@ Status read_sizes(const toml::table& log, const toml::table& state, Config& conf
   BALLAST_TRY(const uint64_t segment, log_section.number("segment_mib", 16, 4096, 256));
   BALLAST_TRY(const uint64_t keep, log_section.number("keep_mib", 1, 1 << 20, 4 * segment));
   BALLAST_TRY(const uint64_t cache, log_section.number("cache_mib", 1, 4096, 64));
+  BALLAST_TRY(const uint64_t fetch, log_section.number("snapshot_mib_per_s", 0, 1 << 16, 0));
   BALLAST_TRY_STATUS(log_section.finish());
   Section state_section(state, "[state]");
   BALLAST_TRY(const uint64_t buffer, state_section.number("write_buffer_mib", 4, 1024, 64));
@@ -145,14 +146,26 @@ Status read_sizes(const toml::table& log, const toml::table& state, Config& conf
   config.segment_bytes = segment * limits::kMiB;
   config.log_keep_bytes = keep * limits::kMiB;
   config.entry_cache_bytes = cache * limits::kMiB;
+  config.snapshot_bytes_per_second = fetch * limits::kMiB;
   config.upload_lease = std::chrono::seconds(lease);
   config.write_buffer_bytes = buffer * limits::kMiB;
   config.block_cache_bytes = blocks * limits::kMiB;
   return {};
 }
 
+Status read_scrub(const toml::table& table, ScrubOptions& options) {
+  Section section(table, "[scrub]");
+  const uint64_t day = std::chrono::seconds(std::chrono::days(1)).count();
+  BALLAST_TRY(const uint64_t speed, section.number("mib_per_s", 0, 1 << 16, 16));
+  BALLAST_TRY(const uint64_t every, section.number("every_s", 1, 366 * day, day));
+  BALLAST_TRY_STATUS(section.finish());
+  options = {.bytes_per_second = speed * limits::kMiB, .period = std::chrono::seconds(every)};
+  return {};
+}
+
 Status read_file(const toml::table& file, Config& config) {
-  static constexpr std::array<std::string_view, 4> kSections = {"node", "cluster", "log", "state"};
+  static constexpr std::array<std::string_view, 5> kSections = {"node", "cluster", "log", "state",
+                                                                "scrub"};
   for (const auto& [key, node] : file) {
     if (std::ranges::find(kSections, key.str()) == kSections.end() || !node.is_table())
       return fail(Errc::kInvalidArgument, "line {}: unknown key '{}'; the sections are {}",
@@ -165,6 +178,7 @@ Status read_file(const toml::table& file, Config& config) {
   BALLAST_TRY_STATUS(read_cluster(section("cluster"), config.cluster));
   BALLAST_TRY_STATUS(read_node(section("node"), config));
   BALLAST_TRY_STATUS(read_sizes(section("log"), section("state"), config));
+  BALLAST_TRY_STATUS(read_scrub(section("scrub"), config.scrub));
   return check_listen(config.listen);
 }
 

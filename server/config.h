@@ -7,6 +7,7 @@
 #include "proto/base/limits.h"
 #include "proto/base/result.h"
 #include "server/cluster.h"
+#include "server/repair/scrub_options.h"
 
 namespace ballast::server {
 
@@ -16,10 +17,12 @@ struct Config {
   std::string data_directory;
   uint64_t segment_bytes = 256ull << 20;
   uint64_t log_keep_bytes = 1024ull << 20;
+  uint64_t snapshot_bytes_per_second = 0;  // 0: as fast as it comes
   uint64_t write_buffer_bytes = 64ull << 20;
   uint64_t block_cache_bytes = 64ull << 20;
   uint64_t entry_cache_bytes = 64ull << 20;
   std::chrono::seconds upload_lease = limits::kUploadLease;
+  ScrubOptions scrub;
   int worker_threads = 2;
 };
 

@@ -16,6 +16,9 @@
 #include "server/inspect.h"
 #include "server/node/log_events.h"
 #include "server/node/node.h"
+#include "server/repair/block_repairs.h"
+#include "server/repair/other_replicas.h"
+#include "server/repair/scrub.h"
 #include "server/service/listener.h"
 #include "server/service/service.h"
 #include "server/snapshot/restore.h"
@@ -75,18 +78,29 @@ struct Daemon {
   asio::awaitable<void> run();
   asio::awaitable<void> hand_over();
   asio::awaitable<void> shut_down();
+  // Others have what this node may lose.
+  bool is_alone() const { return config.cluster.members.size() == 1; }
+  void begin_again();
+  void give_rows_up(const Error& why);
+  storage::OnDamage on_damage();
+  FetchOptions fetch_options() const;
 
   Config config;
   asio::io_context io{1};
   asio::thread_pool workers;
   asio::signal_set signals;
-  bool snapshot_is_whole = false;  // the node ends in order to begin again with it
+  // The node ends in order to begin again: with a snapshot that is whole, or without the rows.
+  bool again = false;
+  bool rows_given_up = false;
   std::optional<storage::DataDirectory> directory;
   std::unique_ptr<Node> node;
   std::unique_ptr<LogEvents> log_events;
   std::unique_ptr<PeerTransport> transport;
   std::unique_ptr<Service> service;
   std::unique_ptr<Listener> listener;
+  std::unique_ptr<OtherReplicas> others;
+  std::unique_ptr<BlockRepairs> repairs;
+  std::unique_ptr<Scrub> scrub;
   std::unique_ptr<SnapshotFetch> snapshot_fetch;
 };
 
@@ -116,7 +130,11 @@ NodeOptions Daemon::node_options() {
                       .cache_bytes = config.entry_cache_bytes,
                       .log_keep_bytes = config.log_keep_bytes,
                       .on_snapshot_needed = [this](Index index) { snapshot_fetch->need(index); },
+                      .fetch_block = [this](Digest digest) { return others->block(digest); },
                       .space = space_options(config)};
+  // Those that were put aside could perhaps be made again of the log, but for what made them be.
+  options.rows_lost = directory->has_rows_put_aside();
+  if (!is_alone()) options.on_rows_damaged = [this](const Error& why) { give_rows_up(why); };
   for (const storage::Founder& founder : identity.founders) {
     pb::ConfigurationMember& member = *options.founding.add_members();
     member.set_id(founder.id.value());
@@ -127,11 +145,44 @@ NodeOptions Daemon::node_options() {
   return options;
 }
 
+void Daemon::begin_again() {
+  again = true;
+  signals.cancel();
+}
+
+void Daemon::give_rows_up(const Error& why) {
+  if (std::exchange(rows_given_up, true)) return;
+  spdlog::error("{}; the rows are given up for those of another member", why.message);
+  begin_again();
+}
+
+// Called on any thread.
+storage::OnDamage Daemon::on_damage() {
+  return [this](const std::optional<Digest>& block, const Error& error) {
+    asio::post(io, [this, block, error] {
+      if (!repairs) return;  // it is only starting, or gone already
+      if (block)
+        repairs->need(*block);
+      else if (is_alone())
+        spdlog::error("{}; there is no other member that has the rows", error.message);
+      else
+        give_rows_up(error);
+    });
+  };
+}
+
 storage::StateOptions state_options(const Config& config, std::string path) {
   return {.directory = std::move(path),
           .write_buffer_bytes = config.write_buffer_bytes,
           .block_cache_bytes = config.block_cache_bytes,
-          .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); }};
+          .info_log = [](std::string_view line) { spdlog::debug("rocksdb: {}", line); },
+          .on_damage = nullptr};
+}
+
+FetchOptions Daemon::fetch_options() const {
+  return {.incoming = state_options(config, directory->incoming_path()),
+          .bytes_per_second = config.snapshot_bytes_per_second,
+          .measure = [path = config.data_directory] { return storage::space_of(path); }};
 }
 
 // What a new cluster begins with; nothing if no directory is given.
@@ -186,6 +237,15 @@ Status Daemon::open() {
   BALLAST_TRY(directory, storage::DataDirectory::open(config.data_directory, config.cluster.id,
                                                       config.cluster.self));
   BALLAST_TRY_STATUS(settle_incoming(*directory));
+  storage::StateOptions state = state_options(config, directory->state_path());
+  state.on_damage = on_damage();
+  storage::GiveRowsUp give_up;
+  if (!is_alone()) {
+    give_up = [this](const Error& why) {
+      spdlog::error("{}; the rows are given up for those of another member", why.message);
+      return directory->put_rows_aside();
+    };
+  }
   const SpaceOptions space = space_options(config);
   BALLAST_TRY(const storage::Space at_start, space.measure());
   if (at_start.free < storage::kHeldBackBytes) {
@@ -196,8 +256,9 @@ Status Daemon::open() {
       storage::open_store({.directory = directory->log_path(),
                            .segment_bytes = config.segment_bytes,
                            .may_take = [space](uint64_t bytes) { return space.may_take(bytes); }},
-                          state_options(config, directory->state_path())));
+                          std::move(state), give_up));
   const Index applied = store.state->applied().index;
+  if (applied != Index()) BALLAST_TRY_STATUS(directory->remove_rows_put_aside());
   spdlog::info("node {} of cluster {}: log from {} to {}, applied up to {}", config.cluster.self,
                config.cluster.id.to_string(), store.log->base().index + 1, store.log->last(),
                applied);
@@ -210,12 +271,17 @@ Status Daemon::open() {
       std::make_unique<Service>(*node, config.cluster, directory->identity(), config.data_directory,
                                 workers.get_executor(), config.upload_lease);
   listener = std::make_unique<Listener>(executor, *service, *transport);
-  snapshot_fetch =
-      std::make_unique<SnapshotFetch>(executor, workers.get_executor(), *node, config.cluster,
-                                      state_options(config, directory->incoming_path()), [this] {
-                                        snapshot_is_whole = true;
-                                        signals.cancel();
-                                      });
+  others = std::make_unique<OtherReplicas>(executor, workers.get_executor(), *node, config.cluster);
+  repairs = std::make_unique<BlockRepairs>(executor, *node, *others);
+  scrub = std::make_unique<Scrub>(executor, workers.get_executor(), *node, config.scrub);
+  snapshot_fetch = std::make_unique<SnapshotFetch>(executor, workers.get_executor(), *node, *others,
+                                                   fetch_options(), [this] { begin_again(); });
+  service->set_keepers({repairs.get(), scrub.get(), snapshot_fetch.get()});
+  if (node->rows_lost())
+    spdlog::warn(
+        "there are no rows for the log up to entry {}: a snapshot will bring those of another "
+        "member",
+        node->log().last());
   if (node->membership().newest().members().empty())
     spdlog::info("this disk is new to the cluster: it waits to be let in, see `kvctl member list`");
   return listener->open(config.listen);
@@ -235,8 +301,11 @@ asio::awaitable<void> Daemon::shut_down() {
   co_await hand_over();
   listener->close();
   co_await listener->drain(Clock::now() + kDrainTime);
+  others->stop();
   co_await snapshot_fetch->stop();
   co_await node->stop();
+  co_await scrub->stop();
+  co_await repairs->stop();
   co_await log_events->stop();
   co_await transport->stop();
   co_await listener->stop();
@@ -245,13 +314,13 @@ asio::awaitable<void> Daemon::shut_down() {
 asio::awaitable<void> Daemon::run() {
   auto [error, number] = co_await signals.async_wait(kToken);
   if (error)
-    spdlog::info("beginning again with the snapshot");
+    spdlog::info("beginning again {}", rows_given_up ? "without the rows" : "with the snapshot");
   else
     spdlog::info("signal {}: shutting down", number);
   // A signal that comes while it ends, before the node begins again, is not to be missed.
   if (error)
     signals.async_wait([this](const error_code& failed, int) {
-      if (!failed) snapshot_is_whole = false;
+      if (!failed) again = false;
     });
   co_await shut_down();
 }
@@ -260,6 +329,9 @@ void Daemon::close() {
   snapshot_fetch.reset();
   listener.reset();
   service.reset();
+  scrub.reset();
+  repairs.reset();
+  others.reset();
   transport.reset();
   log_events.reset();
   node.reset();
@@ -270,6 +342,7 @@ void serve(Daemon& daemon) {
   daemon.log_events->start();
   daemon.transport->start();
   daemon.listener->start();
+  daemon.scrub->start();
   asio::co_spawn(daemon.io, daemon.run(), [&](std::exception_ptr error) {
     BALLAST_CHECK(!error, "the daemon threw");
     daemon.io.stop();
@@ -285,7 +358,8 @@ Result<bool> serve_once(const Config& config) {
   Daemon daemon(config);
   BALLAST_TRY_STATUS(daemon.open());
   serve(daemon);
-  return daemon.snapshot_is_whole;  // opening installs it
+  if (daemon.rows_given_up) BALLAST_TRY_STATUS(daemon.directory->put_rows_aside());
+  return daemon.again;  // opening installs what is whole
 }
 
 int report(const Error& error) {

@@ -22,6 +22,7 @@ constexpr std::string_view kTitle = "ballast identity 2";
 constexpr const char* kName = "identity";
 constexpr const char* kLock = "LOCK";
 constexpr const char* kIncoming = "state.incoming";
+constexpr const char* kPutAside = "state.damaged";
 
 // A disk's UUID is random (version 4), or begins with its origin (version 8: bits of our own).
 constexpr size_t kOriginBytes = 6;
@@ -173,6 +174,13 @@ std::string_view formatted_otherwise(const Identity& identity, const std::vector
   return {};
 }
 
+Status remove_all(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (error) return fail(Errc::kIo, "remove '{}': {}", path, error.message());
+  return {};
+}
+
 }  // namespace
 
 std::string render_identity(const Identity& identity) {
@@ -265,18 +273,28 @@ Result<DataDirectory> DataDirectory::keep(const std::string& directory, Identity
   return opened;
 }
 
-Status DataDirectory::install_incoming() const {
-  const std::string from = incoming_path(), to = state_path();
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0)
-    return os_failure("exchange with the state", from);
+// At once, so that there is always a state.
+Status DataDirectory::exchange(const std::string& with) const {
+  if (::renameat2(AT_FDCWD, with.c_str(), AT_FDCWD, state_path().c_str(), RENAME_EXCHANGE) != 0)
+    return os_failure("exchange with the state", with);
   return sync_directory(directory_);
 }
 
-Status DataDirectory::remove_incoming() const {
-  std::error_code error;
-  std::filesystem::remove_all(incoming_path(), error);
-  if (error) return fail(Errc::kIo, "remove '{}': {}", incoming_path(), error.message());
-  return {};
+Status DataDirectory::install_incoming() const { return exchange(incoming_path()); }
+
+Status DataDirectory::remove_incoming() const { return remove_all(incoming_path()); }
+
+Status DataDirectory::put_rows_aside() const {
+  BALLAST_TRY_STATUS(remove_rows_put_aside());
+  const std::string aside = directory_ + "/" + kPutAside;
+  BALLAST_TRY_STATUS(make_directories(aside));
+  return exchange(aside);
+}
+
+bool DataDirectory::has_rows_put_aside() const { return path_exists(directory_ + "/" + kPutAside); }
+
+Status DataDirectory::remove_rows_put_aside() const {
+  return remove_all(directory_ + "/" + kPutAside);
 }
 
 DataDirectory::DataDirectory(DataDirectory&& other) noexcept

@@ -83,6 +83,13 @@ class DataDirectory {
   Status install_incoming() const;
   // Removes what incoming_path() holds. Error kIo.
   Status remove_incoming() const;
+  // The rows are damaged: they are put aside, and state_path() is empty, durably. Nobody may have
+  // it open. Error kIo.
+  Status put_rows_aside() const;
+  // True until they are removed.
+  bool has_rows_put_aside() const;
+  // Error kIo.
+  Status remove_rows_put_aside() const;
 
  private:
   DataDirectory() = default;
@@ -90,6 +97,8 @@ class DataDirectory {
                                               std::vector<Founder> founders, const BeginWith* with);
   static Result<DataDirectory> keep(const std::string& directory, Identity identity,
                                     const UniqueFd& lock);
+  Status exchange(const std::string& with) const;
+
   std::string directory_;
   Identity identity_;
   int lock_fd_ = -1;

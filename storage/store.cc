@@ -1,24 +1,56 @@
 #include "storage/store.h"
 
+#include <optional>
 #include <utility>
 
 #include "storage/kv/database.h"
 #include "storage/snapshot/incoming.h"
+#include "storage/snapshot/own_blocks.h"
 
 namespace ballast::storage {
 
-Result<Store> open_store(LogOptions log_options, StateOptions state_options) {
+namespace {
+
+struct Rows {
+  std::unique_ptr<RowStore> store;
+  RowsAt at;
+};
+
+Result<Rows> open_rows(const StateOptions& options) {
+  Rows rows;
+  BALLAST_TRY(rows.store, open_database(options));
+  auto at = look_at_rows(*rows.store);
+  if (!at) return fail_within(std::move(at).error(), "'{}'", options.directory);
+  rows.at = *std::move(at);
+  return rows;
+}
+
+}  // namespace
+
+Result<Store> open_store(LogOptions log_options, StateOptions state_options,
+                         const GiveRowsUp& give_up) {
   const std::string& directory = state_options.directory;
-  BALLAST_TRY(auto rows, open_database(state_options));
-  auto installed = installed_base(*rows);
-  if (!installed) return fail_within(std::move(installed).error(), "'{}'", directory);
-  log_options.installed = *installed;
+  auto rows = open_rows(state_options);
+  if (!rows && rows.error().code == Errc::kCorrupt && give_up) {
+    BALLAST_TRY_STATUS(give_up(rows.error()));
+    rows = open_rows(state_options);
+  }
+  if (!rows) return std::unexpected(std::move(rows).error());
+  log_options.installed = rows->at.installed;
+  const std::string log_directory = log_options.directory;
+  const GroupId group = log_options.group;
   Store store;
   BALLAST_TRY(store.log, open_segment_log(std::move(log_options)));
-  auto state = StateMachine::over(std::move(rows), store.log->payloads());
+  const bool lost = rows->at.index == Index() && store.log->base().index != Index();
+  if (lost && give_up) {
+    BALLAST_TRY_STATUS(note_places(log_directory, group, *rows->store));
+  } else {
+    BALLAST_TRY_STATUS(check_together(rows->at.index, *store.log, directory));
+  }
+  auto state = StateMachine::over(std::move(rows->store), store.log->payloads(),
+                                  std::move(state_options.on_damage));
   if (!state) return fail_within(std::move(state).error(), "'{}'", directory);
   store.state = *std::move(state);
-  BALLAST_TRY_STATUS(check_together(store.state->applied().index, *store.log, directory));
   return store;
 }
 

@@ -150,7 +150,7 @@ Result<nlohmann::json> read(const LogStore& log, const Options& options) {
     const auto started = SteadyClock::now();
     BALLAST_TRY(const Bytes bytes,
                 payloads->read(log.place_of(index), static_cast<uint32_t>(options.bytes),
-                               sample.payload_crc));
+                               sample.payload_crc, storage::ReadFrom::kCache));
     latency.add(us_since(started));
     ++done;
   }

@@ -268,6 +268,17 @@ NodeStatus from_wire(const pb::StatusReply& reply, Member member) {
   status.bounded_reads = reply.bounded_reads();
   status.version = reply.version();
   status.drained = reply.drained();
+  status.rows_lost = reply.rows_lost();
+  const pb::Upkeep& upkeep = reply.upkeep();
+  status.upkeep = {.scrub_passes = upkeep.scrub_passes(),
+                   .scrubbed_blocks = upkeep.scrubbed_blocks(),
+                   .scrubbed_bytes = upkeep.scrubbed_bytes(),
+                   .damaged_found = upkeep.damaged_found(),
+                   .repaired = upkeep.repaired(),
+                   .waiting = upkeep.waiting(),
+                   .fetch_index = upkeep.fetch_index(),
+                   .fetch_block_bytes = upkeep.fetch_block_bytes(),
+                   .fetched_bytes = upkeep.fetched_bytes()};
   for (const pb::PeerStatus& peer : reply.peers())
     status.peers.push_back({peer.id(), peer.match(), peer.lag_bytes(), peer.active()});
   return status;

@@ -27,6 +27,18 @@ ordered_json peer_json(const client::PeerStatus& peer) {
           {"active", peer.active}};
 }
 
+ordered_json upkeep_json(const client::Upkeep& upkeep) {
+  return {{"scrub_passes", upkeep.scrub_passes},
+          {"scrubbed_blocks", upkeep.scrubbed_blocks},
+          {"scrubbed_bytes", upkeep.scrubbed_bytes},
+          {"damaged_found", upkeep.damaged_found},
+          {"repaired", upkeep.repaired},
+          {"damaged_now", upkeep.waiting},
+          {"fetch_index", upkeep.fetch_index},
+          {"fetch_block_bytes", upkeep.fetch_block_bytes},
+          {"fetched_bytes", upkeep.fetched_bytes}};
+}
+
 ordered_json node_json(const NodeStatus& node) {
   ordered_json json = {{"id", node.member.id},
                        {"name", node.member.name},
@@ -57,6 +69,8 @@ ordered_json node_json(const NodeStatus& node) {
                {"leader_since_ms", node.leader_since_ms},
                {"learner", node.member.learner},
                {"drained", node.drained},
+               {"rows_lost", node.rows_lost},
+               {"upkeep", upkeep_json(node.upkeep)},
                {"version", node.version}});
   json["peers"] = ordered_json::array();
   for (const client::PeerStatus& peer : node.peers) json["peers"].push_back(peer_json(peer));
@@ -65,7 +79,12 @@ ordered_json node_json(const NodeStatus& node) {
 
 std::string role_text(const NodeStatus& node) {
   return (node.member.learner ? "learner" : node.role) + (node.drained ? ", drained" : "") +
-         (node.full ? ", full" : "");
+         (node.full ? ", full" : "") + (node.rows_lost ? ", without rows" : "") +
+         (node.upkeep.fetch_index > 0
+              ? fmt::format(", {} of {} fetched", human_bytes(node.upkeep.fetched_bytes),
+                            human_bytes(node.upkeep.fetch_block_bytes))
+              : "") +
+         (node.upkeep.waiting > 0 ? fmt::format(", {} damaged", node.upkeep.waiting) : "");
 }
 
 const std::vector<std::string> kStatusHeader = {"NAME",    "ADDRESS", "ROLE",     "TERM",
@@ -158,6 +177,8 @@ ordered_json verify_json(const std::vector<VerifyReport>& reports, const std::st
                    {"state", report.state.hex()}});
       node["damaged"] = ordered_json::array();
       for (const Digest& digest : report.damaged) node["damaged"].push_back(digest.hex());
+      node["repaired"] = ordered_json::array();
+      for (const Digest& digest : report.repaired) node["repaired"].push_back(digest.hex());
     }
     json["nodes"].push_back(std::move(node));
   }
@@ -176,8 +197,11 @@ void print_verify(const std::vector<VerifyReport>& reports, const std::string& s
   }
   table.print();
   for (const VerifyReport& report : reports)
-    for (const Digest& digest : report.damaged)
-      fmt::print("damaged on {}: block {}\n", report.member.name, digest.hex());
+    for (const Digest& digest : report.damaged) {
+      const bool repaired = std::ranges::find(report.repaired, digest) != report.repaired.end();
+      fmt::print("damaged on {}: block {}{}\n", report.member.name, digest.hex(),
+                 repaired ? "; repaired" : "");
+    }
   if (states == "not_compared")
     fmt::print(
         "states: not compared, since the nodes stand at different indexes; verify again "
@@ -211,8 +235,9 @@ void add_cluster_commands(CLI::App& app, Context& context) {
 
   const auto verify_command = add_command(
       app, context, "verify", "compare the nodes' states; with --deep their blocks too", verify);
-  verify_command.app->add_flag("--deep", verify_command.arguments->deep,
-                               "let every node read all its blocks and compare SHA-256");
+  verify_command.app->add_flag(
+      "--deep", verify_command.arguments->deep,
+      "let every node read all its blocks, compare SHA-256, and repair from the others");
 }
 
 }  // namespace ballast::kvctl

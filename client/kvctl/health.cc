@@ -121,14 +121,16 @@ Status verdict_of(const std::vector<VerifyReport>& reports, const std::string& s
   for (const VerifyReport& report : reports) {
     if (report.error)
       silent.push_back(fmt::format("{} ({})", report.member.name, report.error->to_string()));
-    else if (!report.damaged.empty())
-      damaged.push_back(fmt::format("{} ({})", report.member.name, report.damaged.size()));
+    else if (report.damaged.size() > report.repaired.size())
+      damaged.push_back(fmt::format("{} ({})", report.member.name,
+                                    report.damaged.size() - report.repaired.size()));
   }
   if (states == "differ")
     return fail(Errc::kCorrupt,
                 "nodes at the same index have different states; keep their folders and report it");
   if (!damaged.empty())
-    return fail(Errc::kCorrupt, "damaged blocks on {}; replace that node's disk",
+    return fail(Errc::kCorrupt,
+                "damaged blocks on {} that no other node has given yet: see the nodes' logs",
                 fmt::join(damaged, ", "));
   if (!silent.empty()) return fail(Errc::kUnavailable, "not verified: {}", fmt::join(silent, ", "));
   return {};

@@ -52,6 +52,8 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
            std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state)
     : on_fatal_(std::move(options.on_fatal)),
       on_snapshot_needed_(std::move(options.on_snapshot_needed)),
+      fetch_block_(std::move(options.fetch_block)),
+      on_rows_damaged_(std::move(options.on_rows_damaged)),
       log_keep_bytes_(options.log_keep_bytes),
       disk_(options.disk),
       joined_(options.founding.members().empty()),
@@ -59,10 +61,11 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
       workers_(std::move(workers)),
       log_(std::move(log)),
       state_(std::move(state)),
+      rows_lost_(options.rows_lost || state_->applied().index < log_->base().index),
       membership_(read_membership(options.founding, *log_, *state_)),
       core_(options.raft, {.hard_state = log_->hard_state(),
                            .log = log_->entries(),
-                           .applied = state_->applied().index,
+                           .applied = std::max(state_->applied().index, log_->base().index),
                            .configuration = membership_.first().configuration,
                            .configurations = membership_.later(),
                            .configuration_index = membership_.first().index,
@@ -125,6 +128,8 @@ asio::awaitable<void> Node::stop() {
   answer_flushes(flush_asked_, fail(Errc::kUnavailable, "the node is shutting down"));
   for (auto& [index, waiter] : waiters_)
     waiter.promise->set(fail(Errc::kUnknownOutcome, "the node is shutting down"));
+  for (Restore& restore : restores_)
+    restore.done->set(fail(Errc::kUnavailable, "the node is shutting down"));
   for (auto& [id, promise] : reads_) promise->set({.id = id, .index = Index{}, .refused = true});
   while (loops_ > 0) co_await applied_signal_.wait_until(Clock::time_point::max());
 }
@@ -156,7 +161,8 @@ void Node::tick() {
                                       waiting / std::chrono::seconds(1))});
   }
   note_space();
-  core_.set_resigned(drained_ || waiting >= limits::kDiskStalled || space_.stuck(log_->room()));
+  core_.set_resigned(drained_ || rows_lost_ || waiting >= limits::kDiskStalled ||
+                     space_.stuck(log_->room()));
   core_.tick();
 }
 

@@ -38,12 +38,19 @@ struct NodeOptions {
   std::string disk;     // the disk_uuid, 16 bytes
   std::string address;  // where others reach this node; empty: as the configuration says
   size_t cache_bytes = 64ull << 20;
+  // See Node::rows_lost().
+  bool rows_lost = false;
   // Of the log that stays readable for those who lag, at least. What was applied before may be
   // forgotten: then they catch up from a snapshot. 0: nothing is ever forgotten.
   uint64_t log_keep_bytes = 0;
   // The primary's log does not reach back to where this node's ends: a snapshot of this index or a
   // later one is to be installed. Called again and again until then, on the strand.
   std::function<void(Index)> on_snapshot_needed;
+  // A block's bytes from another member. Null: there is none.
+  std::function<asio::awaitable<Result<Bytes>>(Digest)> fetch_block;
+  // The rows can't be read, or nothing more can be applied to them, and this node can't help it: it
+  // is to end and to begin again without them. Null: the process stops.
+  std::function<void(const Error&)> on_rows_damaged;
   SpaceOptions space;
   // Called when this node can't go on: its log can't be read back, or an entry can't be applied.
   // What it still does afterwards must not matter. Null: the process stops.
@@ -145,6 +152,13 @@ class Node {
   const storage::StateMachine& state() const { return *state_; }
   // Of the entries behind `match`: what a follower still has to receive.
   uint64_t bytes_after(Index match) const;
+  // Puts the bytes of a damaged block back. Errors: those of StateMachine::restore_block();
+  // kUnavailable if the node stops.
+  asio::awaitable<Status> restore_block(Digest digest, Bytes bytes);
+  // The rows were damaged and given up, or what the log has forgotten is not in them. Until a
+  // snapshot has taken their place this node stores the log and votes, but knows of nothing and
+  // does not lead.
+  bool rows_lost() const { return rows_lost_; }
   // Keeps log segments that no block lies in any more while somebody counts on them.
   void hold_segments(bool hold) { segments_held_ = hold; }
   uint64_t exposure_bytes() const { return exposure_bytes_; }
@@ -164,6 +178,11 @@ class Node {
   struct Exposed {
     Index index;
     uint64_t bytes = 0;
+  };
+  struct Restore {
+    Digest digest;
+    Bytes bytes;
+    std::shared_ptr<net::Promise<Status>> done;
   };
 
   asio::awaitable<void> tick_loop();
@@ -191,6 +210,11 @@ class Node {
   template <class Read, class Cached>
   asio::awaitable<std::vector<Read>> collect(std::vector<EntryMeta> metas, Cached cached,
                                              Result<std::vector<Read>> (storage::LogRead::*how)());
+  asio::awaitable<bool> mend_log(std::shared_ptr<storage::LogRead> read);
+  asio::awaitable<Status> mend_payload(storage::Committed head);
+  asio::awaitable<bool> get_over(const Error& error, Index last);
+  asio::awaitable<void> restore_next();
+  asio::awaitable<void> wait_for_rows();
   void fail_stop(std::string_view what, const Error& error);
   void fail_lost_waiters();
   void complete_waiters(std::span<const storage::Committed> entries,
@@ -218,6 +242,8 @@ class Node {
 
   std::function<void(const Error&)> on_fatal_;
   std::function<void(Index)> on_snapshot_needed_;
+  std::function<asio::awaitable<Result<Bytes>>(Digest)> fetch_block_;
+  std::function<void(const Error&)> on_rows_damaged_;
   const uint64_t log_keep_bytes_;
   const std::string disk_;
   const bool joined_;
@@ -225,6 +251,7 @@ class Node {
   asio::any_io_executor workers_;
   std::unique_ptr<storage::LogStore> log_;
   std::unique_ptr<storage::StateMachine> state_;
+  const bool rows_lost_;
   Membership membership_;
   raft::Core core_;
   EntryCache cache_;
@@ -234,6 +261,9 @@ class Node {
   std::map<std::pair<Index, Term>, Entry> incoming_;
   std::multimap<Index, Waiter> waiters_;
   std::unordered_map<uint64_t, std::shared_ptr<net::Promise<raft::ReadState>>> reads_;
+  std::deque<Restore> restores_;  // for the loop that applies: the rows have one writer
+  std::optional<Digest> mended_;  // what the next entry was blocked on, and was brought
+  Index singly_until_;            // entries are applied one by one up to here
   std::deque<Exposed> exposed_;
   uint64_t exposure_bytes_ = 0;
 

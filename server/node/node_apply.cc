@@ -28,7 +28,9 @@ asio::awaitable<std::vector<Read>> Node::read_log(
   auto plan = log_->prepare_read(first, last);
   if (!plan) co_return std::vector<Read>{};
   std::shared_ptr<storage::LogRead> read = *std::move(plan);
-  auto entries = co_await net::on_worker(workers_, [read, how] { return (*read.*how)(); });
+  const auto carry_out = [read, how] { return (*read.*how)(); };
+  auto entries = co_await net::on_worker(workers_, carry_out);
+  if (!entries && co_await mend_log(read)) entries = co_await net::on_worker(workers_, carry_out);
   // A log that can't be read back is no log: never pretend that there is nothing (design.md 5).
   if (!entries) {
     fail_stop("reading the log", entries.error());
@@ -73,7 +75,8 @@ asio::awaitable<std::vector<Entry>> Node::entries_for(std::vector<EntryMeta> met
 asio::awaitable<std::vector<storage::Committed>> Node::next_batch() {
   std::vector<EntryMeta> metas;
   size_t bytes = 0;
-  for (Index index = applied_ + 1; index <= commit_ && metas.size() < kApplyEntriesMax; ++index) {
+  const size_t entries_max = applied_ < singly_until_ ? 1 : kApplyEntriesMax;
+  for (Index index = applied_ + 1; index <= commit_ && metas.size() < entries_max; ++index) {
     const EntryMeta meta = core_.meta_at(index);
     bytes += meta.bytes();
     if (!metas.empty() && bytes > limits::kApplyBatchBytesMax) break;
@@ -91,9 +94,15 @@ asio::awaitable<std::vector<storage::Committed>> Node::next_batch() {
 
 asio::awaitable<void> Node::apply_loop() {
   while (!stopping_) {
+    if (!restores_.empty()) co_await restore_next();
+    if (rows_lost_) {
+      co_await wait_for_rows();
+      continue;
+    }
     if (emptying_) co_await move_blocks();
     if (applied_ >= commit_) {
-      if (!emptying_) co_await commit_signal_.wait_until(Clock::time_point::max());
+      if (!emptying_ && restores_.empty())
+        co_await commit_signal_.wait_until(Clock::time_point::max());
       continue;
     }
     const std::vector<storage::Committed> entries = co_await next_batch();
@@ -106,11 +115,12 @@ asio::awaitable<void> Node::apply_loop() {
       continue;
     }
     no_space_for_rows_ = false;
-    // Nothing may be skipped: a node that can't apply an entry ends.
+    // Nothing may be skipped.
     if (!results) {
-      fail_stop("applying entries", results.error());
-      break;
+      if (!co_await get_over(results.error(), entries.back().index)) break;
+      continue;
     }
+    mended_.reset();
     applied_ = entries.back().index;
     for (const storage::Committed& entry : entries) unflushed_bytes_ += entry.bytes();
     freshness_.applied(applied_);
@@ -183,7 +193,7 @@ asio::awaitable<Status> Node::flush_rows() {
 // A segment that is no part of the log any more is spare when no block lies in it. While half of
 // it is live it stays; below that its blocks move into the database.
 void Node::free_segments(std::span<const storage::StateMachine::SegmentUse> used) {
-  if (segments_held_) return;
+  if (segments_held_ || rows_lost_) return;
   for (const storage::LogStore::Home& home : log_->homes()) {
     const HomeFate fate = fate_of(home, used);
     if (fate == HomeFate::kRetires) {

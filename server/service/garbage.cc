@@ -13,6 +13,7 @@ constexpr Clock::duration kCollectTime = std::chrono::seconds(5);
 }  // namespace
 
 asio::awaitable<Result<Answer>> Service::garbage(const pb::Garbage& request) {
+  BALLAST_CO_TRY_STATUS(check_rows());
   const std::vector<storage::LogStore::Home> homes = node_.log().homes();
   Answer answer;
   pb::GarbageReply& reply = *answer.reply.mutable_garbage();

@@ -21,6 +21,7 @@ using std::chrono::milliseconds;
 constexpr size_t kAddressBytesMax = 300;
 constexpr size_t kSnapshotPageBytes = limits::kMiB;
 constexpr milliseconds kVerifyBudget{500};  // of one request on a worker
+constexpr milliseconds kReplyMargin{1000};  // before the deadline, for an answer to arrive in time
 
 uint64_t ms_since(Clock::time_point then) {
   return static_cast<uint64_t>(
@@ -250,7 +251,14 @@ asio::awaitable<Result<Answer>> Service::wait(const pb::Request& request, Deadli
 
 // ---- reads --------------------------------------------------------------------------------------
 
+Status Service::check_rows() const {
+  if (!node_.rows_lost()) return {};
+  return fail(Errc::kUnavailable,
+              "this node's rows were damaged, and those of another are being brought: ask others");
+}
+
 asio::awaitable<Status> Service::reach_level(const pb::Request& request, Deadline deadline) {
+  BALLAST_CO_TRY_STATUS(check_rows());
   switch (request.read()) {
     case pb::READ_LINEARIZABLE: co_return co_await node_.linearize(deadline);
     case pb::READ_ANY: co_return Status{};
@@ -295,10 +303,14 @@ asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& reques
     }
     return answer;
   };
-  co_return co_await net::on_worker(workers_, read);
+  Result<Answer> answer = co_await net::on_worker(workers_, read);
+  if (!answer && answer.error().code == Errc::kCorrupt && keepers_.scrub != nullptr)
+    keepers_.scrub->hurry();
+  co_return answer;
 }
 
 asio::awaitable<Result<Answer>> Service::get_block(const pb::GetBlock& request) {
+  BALLAST_CO_TRY_STATUS(check_rows());
   BALLAST_CO_TRY(const Digest digest, Digest::from_raw(request.digest()));
   BALLAST_CO_TRY(storage::StateMachine::Block block,
                  co_await net::on_worker(workers_, [&] { return node_.state().block(digest); }));
@@ -351,10 +363,11 @@ asio::awaitable<Result<Answer>> Service::dispatch_admin(const pb::Request& reque
     case Kind::kDrain: co_return co_await drain(request.drain(), deadline);
     case Kind::kOpenSnapshot: co_return open_snapshot(request.open_snapshot());
     case Kind::kReadSnapshot: co_return co_await read_snapshot(request.read_snapshot());
-    case Kind::kVerifyBlocks: co_return co_await verify_blocks(request.verify_blocks());
+    case Kind::kVerifyBlocks: co_return co_await verify_blocks(request.verify_blocks(), deadline);
     case Kind::kGarbage: co_return co_await garbage(request.garbage());
     case Kind::kCollectGarbage: co_return co_await collect_garbage(request, deadline);
     case Kind::kStateDigest: {
+      BALLAST_CO_TRY_STATUS(check_rows());
       BALLAST_CO_TRY(*answer.reply.mutable_state_digest(), co_await net::on_worker(workers_, [&] {
         return node_.state().state_digest();
       }));
@@ -407,16 +420,46 @@ asio::awaitable<Result<Answer>> Service::read_snapshot(const pb::ReadSnapshot& r
   co_return answer;
 }
 
-asio::awaitable<Result<Answer>> Service::verify_blocks(const pb::VerifyBlocks& request) {
+// What it finds damaged is repaired meanwhile, as far as that is done in time.
+asio::awaitable<Result<Answer>> Service::verify_blocks(const pb::VerifyBlocks& request,
+                                                       Deadline deadline) {
+  BALLAST_CO_TRY_STATUS(check_rows());
   std::optional<Digest> after;
   if (!request.after().empty()) {
     BALLAST_CO_TRY(after, Digest::from_raw(request.after()));
+  } else {
+    BALLAST_CO_TRY_STATUS(
+        co_await net::on_worker(workers_, [&] { return node_.state().verify_rows(); }));
   }
   Answer answer;
-  BALLAST_CO_TRY(*answer.reply.mutable_verify_blocks(), co_await net::on_worker(workers_, [&] {
-    return node_.state().verify_blocks(after, kVerifyBudget);
-  }));
+  pb::VerifyBlocksReply& reply = *answer.reply.mutable_verify_blocks();
+  BALLAST_CO_TRY(reply, co_await net::on_worker(workers_, [&] {
+                   return node_.state().verify_blocks(after, {kVerifyBudget});
+                 }));
+  for (const std::string& raw : reply.damaged()) {
+    if (keepers_.repairs == nullptr) break;
+    BALLAST_CO_TRY(const Digest digest, Digest::from_raw(raw));
+    if (co_await keepers_.repairs->wait(digest, deadline - kReplyMargin)) reply.add_repaired(raw);
+  }
   co_return answer;
+}
+
+void Service::add_upkeep(pb::StatusReply& status) const {
+  status.set_rows_lost(node_.rows_lost());
+  if (keepers_.repairs == nullptr) return;
+  pb::Upkeep& upkeep = *status.mutable_upkeep();
+  const BlockRepairs::Counters repairs = keepers_.repairs->counters();
+  const Scrub::Counters& scrub = keepers_.scrub->counters();
+  const SnapshotProgress& fetch = keepers_.fetch->progress();
+  upkeep.set_scrub_passes(scrub.passes);
+  upkeep.set_scrubbed_blocks(scrub.blocks);
+  upkeep.set_scrubbed_bytes(scrub.bytes);
+  upkeep.set_damaged_found(repairs.found);
+  upkeep.set_repaired(repairs.repaired);
+  upkeep.set_waiting(repairs.waiting);
+  upkeep.set_fetch_index(fetch.index.value());
+  upkeep.set_fetch_block_bytes(fetch.block_bytes);
+  upkeep.set_fetched_bytes(fetch.came_bytes);
 }
 
 pb::StatusReply Service::status() const {
@@ -457,6 +500,7 @@ pb::StatusReply Service::status() const {
   }
   for (pb::Member& member : members_.members()) *status.add_members() = std::move(member);
   status.set_drained(node_.drained());
+  add_upkeep(status);
   return status;
 }
 

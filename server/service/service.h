@@ -11,8 +11,11 @@
 #include "proto/service.pb.h"
 #include "server/cluster.h"
 #include "server/node/node.h"
+#include "server/repair/block_repairs.h"
+#include "server/repair/scrub.h"
 #include "server/service/members.h"
 #include "server/snapshot/open_snapshots.h"
+#include "server/snapshot/snapshot_fetch.h"
 #include "storage/identity.h"
 
 namespace ballast::server {
@@ -28,6 +31,14 @@ class Service {
   Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
           std::string data_directory, asio::any_io_executor workers,
           std::chrono::milliseconds upload_lease = limits::kUploadLease);
+  // Who finds and mends damage here, and brings what this node lacks: all of them, or none.
+  struct Keepers {
+    BlockRepairs* repairs = nullptr;
+    Scrub* scrub = nullptr;
+    const SnapshotFetch* fetch = nullptr;
+  };
+  // They must be there until the last request is answered.
+  void set_keepers(const Keepers& keepers) { keepers_ = keepers; }
 
   // Never throws; an error is a reply. `payload_crc` has been verified.
   asio::awaitable<Answer> handle(pb::Request request, Bytes payload, uint32_t payload_crc);
@@ -60,7 +71,10 @@ class Service {
   asio::awaitable<Result<Answer>> drain(const pb::Drain& request, Deadline deadline);
   Result<Answer> open_snapshot(const pb::OpenSnapshot& request);
   asio::awaitable<Result<Answer>> read_snapshot(const pb::ReadSnapshot& request);
-  asio::awaitable<Result<Answer>> verify_blocks(const pb::VerifyBlocks& request);
+  asio::awaitable<Result<Answer>> verify_blocks(const pb::VerifyBlocks& request, Deadline deadline);
+  // Error kUnavailable while this node has no rows to answer by.
+  Status check_rows() const;
+  void add_upkeep(pb::StatusReply& status) const;
   asio::awaitable<Result<Answer>> garbage(const pb::Garbage& request);
   asio::awaitable<Result<Answer>> collect_garbage(const pb::Request& request, Deadline deadline);
   pb::StatusReply status() const;
@@ -73,6 +87,7 @@ class Service {
   std::string data_directory_;
   asio::any_io_executor workers_;
   OpenSnapshots snapshots_;
+  Keepers keepers_;
   std::chrono::milliseconds upload_lease_;  // of blocks that no commit names yet
   Clock::time_point started_ = Clock::now();
 };

@@ -25,20 +25,20 @@ struct SnapshotFetch::Pull {
   std::deque<pb::BlockRef> wanted;
   size_t unfinished = 0;  // the wanted ones, and those that are under way
   int tries_left = 0;
-  uint64_t bytes = 0;
   Error failure{Errc::kInternal, ""};  // why it is over too early
   int running = 0;
   net::Signal changed;
 };
 
 SnapshotFetch::SnapshotFetch(asio::any_io_executor executor, const asio::any_io_executor& workers,
-                             Node& node, const ClusterConfig& cluster,
-                             storage::StateOptions incoming, std::function<void()> on_whole)
+                             Node& node, OtherReplicas& others, FetchOptions options,
+                             std::function<void()> on_whole)
     : executor_(executor),
       workers_(asio::make_strand(workers)),
       node_(node),
-      cluster_(cluster),
-      options_(std::move(incoming)),
+      others_(others),
+      options_(std::move(options)),
+      throttle_(options_.bytes_per_second),
       on_whole_(std::move(on_whole)),
       ended_(executor) {}
 
@@ -54,42 +54,14 @@ void SnapshotFetch::need(Index index) {
 
 asio::awaitable<void> SnapshotFetch::stop() {
   stopping_ = true;
-  for (const auto& weak : replicas_) {
-    if (const auto replica = weak.lock()) replica->close();
-  }
   while (running_) co_await ended_.wait_until(Clock::time_point::max());
-}
-
-void SnapshotFetch::keep(const std::shared_ptr<Replica>& replica) {
-  std::erase_if(replicas_, [](const auto& weak) { return weak.expired(); });
-  replicas_.push_back(replica);
-  if (stopping_) replica->close();
-}
-
-// The members that the log names, and those of the configuration file: a node that is new to the
-// cluster knows no others.
-std::vector<net::Endpoint> SnapshotFetch::others() const {
-  std::map<uint64_t, net::Endpoint> endpoints;
-  for (const MemberConfig& member : cluster_.members)
-    endpoints.emplace(member.id.value(), member.address);
-  for (const pb::ConfigurationMember& member : node_.membership().newest().members()) {
-    if (auto address = net::parse_endpoint(member.address()))
-      endpoints.insert_or_assign(member.id(), *std::move(address));
-  }
-  endpoints.erase(cluster_.self.value());
-  std::vector<net::Endpoint> others;
-  for (auto& [id, endpoint] : endpoints) {
-    // The primary has what is needed for certain.
-    const bool leads = NodeId(id) == node_.core().leader();
-    others.insert(leads ? others.begin() : others.end(), std::move(endpoint));
-  }
-  return others;
 }
 
 asio::awaitable<void> SnapshotFetch::run(Index index) {
   node_.hold_segments(true);
   const Status done = co_await attempt(index);
   co_await net::on_worker(workers_, [this] { incoming_.reset(); });
+  progress_ = {};
   node_.hold_segments(done.has_value());
   not_before_ = Clock::now() + kPauseAfterFailure;
   if (done) {
@@ -106,8 +78,10 @@ asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
   BALLAST_CO_TRY(const auto source, co_await open_at(index, opened));
   spdlog::info("fetching a snapshot of entry {} from {}: {} blocks, {} MiB", opened.index(),
                source->address().to_string(), opened.blocks(), opened.block_bytes() >> 20);
+  BALLAST_CO_TRY_STATUS(co_await check_space(opened));
+  progress_ = {.index = Index(opened.index()), .block_bytes = opened.block_bytes()};
   BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this]() -> Status {
-    BALLAST_TRY(incoming_, storage::IncomingSnapshot::open(options_));
+    BALLAST_TRY(incoming_, storage::IncomingSnapshot::open(options_.incoming));
     return incoming_->begin();
   }));
   BALLAST_CO_TRY_STATUS(co_await fetch_rows(*source, opened.id()));
@@ -123,13 +97,12 @@ asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
 asio::awaitable<Result<std::shared_ptr<Replica>>> SnapshotFetch::open_at(
     Index index, pb::OpenSnapshotReply& opened) {
   Error last{Errc::kUnavailable, "no other member is known"};
-  for (const net::Endpoint& address : others()) {
-    auto replica = co_await Replica::connect(executor_, address);
+  for (const net::Endpoint& address : others_.addresses()) {
+    auto replica = co_await others_.connect(address);
     if (!replica) {
       last = replica.error();
       continue;
     }
-    keep(*replica);
     pb::Request request;
     request.mutable_open_snapshot()->set_index(index.value());
     auto answer = co_await (*replica)->ask(std::move(request));
@@ -141,6 +114,21 @@ asio::awaitable<Result<std::shared_ptr<Replica>>> SnapshotFetch::open_at(
     last = answer.error();
   }
   co_return std::unexpected(std::move(last));
+}
+
+// Before it takes any: what this node has, here or on its way, need not come.
+asio::awaitable<Status> SnapshotFetch::check_space(const pb::OpenSnapshotReply& opened) {
+  if (!options_.measure) co_return Status{};
+  BALLAST_CO_TRY(const storage::Space space, co_await net::on_worker(workers_, options_.measure));
+  BALLAST_CO_TRY(const uint64_t on_its_way, co_await net::on_worker(workers_, [this] {
+                   return storage::directory_bytes(options_.incoming.directory);
+                 }));
+  const uint64_t has = node_.state().applied().block_bytes + on_its_way;
+  const uint64_t needs = opened.block_bytes() - std::min(opened.block_bytes(), has);
+  if (needs + options_.incoming.write_buffer_bytes <= space.free) co_return Status{};
+  co_return fail(Errc::kNoSpace,
+                 "it has {} MiB of blocks that are not here, and {} MiB are free in '{}'",
+                 needs >> 20, space.free >> 20, options_.incoming.directory);
 }
 
 asio::awaitable<Status> SnapshotFetch::fetch_rows(Replica& source, uint64_t id) {
@@ -175,7 +163,7 @@ asio::awaitable<Status> SnapshotFetch::fetch_blocks() {
     BALLAST_CO_TRY(after, Digest::from_raw(blocks.back().digest()));
     pull->wanted.assign(blocks.begin(), blocks.end());
     pull->unfinished = blocks.size();
-    const auto addresses = others();
+    const auto addresses = others_.addresses();
     pull->tries_left = kTriesPerBlock * static_cast<int>(addresses.size() * kBlocksOfBatch);
     for (int i = 0; i < kConnectionsPerReplica; ++i) {
       for (const net::Endpoint& address : addresses) {
@@ -193,18 +181,17 @@ asio::awaitable<Status> SnapshotFetch::fetch_blocks() {
                      pull->failure.message);
     BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this] { return incoming_->flush(); }));
   }
-  spdlog::info("{} MiB of blocks were fetched", pull->bytes >> 20);
+  spdlog::info("{} MiB of blocks were fetched", progress_.came_bytes >> 20);
   co_return Status{};
 }
 
 asio::awaitable<void> SnapshotFetch::pull_from(net::Endpoint address, Pull& pull) {
-  auto replica = co_await Replica::connect(executor_, std::move(address));
+  auto replica = co_await others_.connect(std::move(address));
   if (!replica) {
     // Others may bring everything; only if none is left this is why.
     if (pull.running == 1 && pull.unfinished > 0) pull.failure = replica.error();
     co_return;
   }
-  keep(*replica);
   while (!pull.over() && co_await pull_one(**replica, pull)) continue;
   (*replica)->close();
 }
@@ -226,13 +213,15 @@ asio::awaitable<bool> SnapshotFetch::pull_one(Replica& replica, Pull& pull) {
                                     [&] { return incoming_->add_block(block, answer->payload); });
   }
   if (added) {
-    pull.bytes += answer->payload.size();
+    progress_.came_bytes += block.length();
     --pull.unfinished;
   } else {
     pull.wanted.push_back(block);
     if (--pull.tries_left <= 0 || pull.running == 1) pull.failure = added.error();
   }
   pull.changed.notify();
+  const auto until = throttle_.take(added ? block.length() : 0);
+  while (!pull.over() && !stopping_ && co_await pull.changed.wait_until(until)) continue;
   co_return !replica.closed();
 }
 

@@ -6,60 +6,75 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
-#include <vector>
 
 #include "proto/net/asio.h"
 #include "proto/net/event.h"
 #include "proto/storage.pb.h"
-#include "server/cluster.h"
 #include "server/node/node.h"
+#include "server/repair/other_replicas.h"
+#include "server/repair/throttle.h"
 #include "server/snapshot/replica_requests.h"
+#include "storage/io/space.h"
 #include "storage/kv/state_machine.h"
 #include "storage/log/log_base.h"
 #include "storage/snapshot/incoming.h"
 
 namespace ballast::server {
 
+// What is being fetched; nothing if `index` is 0.
+struct SnapshotProgress {
+  Index index;               // what the snapshot shows
+  uint64_t block_bytes = 0;  // of all its blocks
+  uint64_t came_bytes = 0;   // of those that came, by now
+};
+
+struct FetchOptions {
+  storage::StateOptions incoming;  // where the database is made
+  uint64_t bytes_per_second = 0;   // of blocks, at most; 0: as fast as they come
+  // Of the disk that `incoming` lies on. Null: nobody asks.
+  std::function<Result<storage::Space>()> measure;
+};
+
 // On the node's executor.
 class SnapshotFetch {
  public:
-  // `incoming` is where the database is made. `on_whole` is called once, when it has become whole
-  // and is closed: the node is to be stopped and opened again with it in the place of its own.
+  // `on_whole` is called once, when the database has become whole and is closed: the node is to be
+  // stopped and opened again with it in the place of its own.
   SnapshotFetch(asio::any_io_executor executor, const asio::any_io_executor& workers, Node& node,
-                const ClusterConfig& cluster, storage::StateOptions incoming,
-                std::function<void()> on_whole);
+                OtherReplicas& others, FetchOptions options, std::function<void()> on_whole);
 
   // A snapshot that shows this entry is needed. Nothing happens if one is being fetched, or if the
   // last attempt has just failed.
   void need(Index index);
-  // Breaks off what is under way, and waits until it has ended.
+  // Breaks off what is under way, and waits until it has ended. The other replicas must have been
+  // stopped.
   asio::awaitable<void> stop();
+  const SnapshotProgress& progress() const { return progress_; }
 
  private:
   // The blocks of one attempt that are still to come.
   struct Pull;
 
-  std::vector<net::Endpoint> others() const;
   asio::awaitable<void> run(Index index);
   asio::awaitable<Status> attempt(Index index);
   asio::awaitable<Result<std::shared_ptr<Replica>>> open_at(Index index,
                                                             pb::OpenSnapshotReply& opened);
   asio::awaitable<Status> fetch_rows(Replica& source, uint64_t id);
   asio::awaitable<Status> fetch_blocks();
+  asio::awaitable<Status> check_space(const pb::OpenSnapshotReply& opened);
   asio::awaitable<void> pull_from(net::Endpoint address, Pull& pull);
   asio::awaitable<bool> pull_one(Replica& replica, Pull& pull);
-  void keep(const std::shared_ptr<Replica>& replica);
 
   asio::any_io_executor executor_;
   asio::any_io_executor workers_;  // one thing after the other
   Node& node_;
-  const ClusterConfig& cluster_;
-  storage::StateOptions options_;
+  OtherReplicas& others_;
+  FetchOptions options_;
+  Throttle throttle_;
+  SnapshotProgress progress_;
   std::function<void()> on_whole_;
   std::unique_ptr<storage::IncomingSnapshot> incoming_;
-  std::vector<std::weak_ptr<Replica>> replicas_;  // to close when it is to stop
   net::Signal ended_;
   Clock::time_point not_before_;
   bool running_ = false;

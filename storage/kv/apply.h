@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,7 +50,9 @@ struct ApplyContext {
   uint64_t lease_floor_ms = 0;
   uint64_t session_floor_ms = 0;
   std::vector<Digest> missing;  // with kMissingBlocks
-  uint64_t added_uses = 0;      // block references that the commit has added so far
+  // With an error that is no refusal: the block that was to be read, if that is what failed.
+  std::optional<Digest> unreadable;
+  uint64_t added_uses = 0;  // block references that the commit has added so far
 };
 
 // Applies one entry and settles or discards what it wrote. Errors are not refusals: stop.

@@ -27,20 +27,19 @@ BytesRow bytes_row(const Digest& digest, const Bytes& bytes) {
   return {bytes_key(digest), bytes.text()};
 }
 
-Result<Bytes> parse_bytes_row(std::string_view value, const Digest& digest,
-                              const pb::BlockRow& block) {
+Result<Bytes> check_bytes_row(Bytes value, const Digest& digest, const pb::BlockRow& block) {
   if (value.size() != block.length())
     return fail(Errc::kCorrupt, "block {} has {} bytes in the database instead of {}",
                 digest.brief(), value.size(), block.length());
-  if (crc32c(as_byte_span(value)) != block.crc32c())
+  if (crc32c(value.span()) != block.crc32c())
     return fail(Errc::kCorrupt, "the bytes of block {} in the database do not match their CRC32C",
                 digest.brief());
-  return Bytes::copy_of(value);
+  return value;
 }
 
 Result<Bytes> read_place(const Payloads& payloads, Place place, const Digest& digest,
-                         const pb::BlockRow& block) {
-  auto bytes = payloads.read(place, block.length(), block.crc32c());
+                         const pb::BlockRow& block, ReadFrom from) {
+  auto bytes = payloads.read(place, block.length(), block.crc32c(), from);
   if (!bytes) return fail_within(std::move(bytes).error(), "block {}", digest.brief());
   return bytes;
 }

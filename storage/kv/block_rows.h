@@ -31,9 +31,8 @@ struct BytesRow {
   RowChange change() const { return {key, value}; }
 };
 BytesRow bytes_row(const Digest& digest, const Bytes& bytes);
-// The bytes in the value of such a row. Error kCorrupt if they are not what the block's row says.
-Result<Bytes> parse_bytes_row(std::string_view value, const Digest& digest,
-                              const pb::BlockRow& block);
+// The value of such a row. Error kCorrupt if the bytes are not what the block's row says.
+Result<Bytes> check_bytes_row(Bytes value, const Digest& digest, const pb::BlockRow& block);
 
 struct StoredBlock {
   pb::BlockRow row;
@@ -43,27 +42,28 @@ struct StoredBlock {
 
 // Parts of stored_block().
 Result<Bytes> read_place(const Payloads& payloads, Place place, const Digest& digest,
-                         const pb::BlockRow& block);
+                         const pb::BlockRow& block, ReadFrom from);
 std::unexpected<Error> no_home(const Digest& digest);
 
 // A block and its bytes, from where these rows (a RowView or a RowBatch) say that they are; nothing
 // if it isn't stored. Errors: kCorrupt (also if no row says where), kIo; they name the block.
 template <class Rows>
 Result<std::optional<StoredBlock>> stored_block(const Rows& rows, const Payloads& payloads,
-                                                const Digest& digest) {
+                                                const Digest& digest,
+                                                ReadFrom from = ReadFrom::kCache) {
   BALLAST_TRY(auto row, rows.template row<pb::BlockRow>(block_key(digest)));
   if (!row) return std::optional<StoredBlock>();
   StoredBlock block{.row = *std::move(row)};
   BALLAST_TRY(const auto place, rows.template row<pb::PlaceRow>(place_key(digest)));
   if (place) {
     block.place = place_of(*place);
-    BALLAST_TRY(block.bytes, read_place(payloads, *block.place, digest, block.row));
+    BALLAST_TRY(block.bytes, read_place(payloads, *block.place, digest, block.row, from));
     return std::optional(std::move(block));
   }
-  const auto value = rows.get(bytes_key(digest));
+  auto value = rows.get_unchecked(bytes_key(digest));
   if (!value) return fail_within(value.error(), "block {}", digest.brief());
   if (!*value) return no_home(digest);
-  BALLAST_TRY(block.bytes, parse_bytes_row(**value, digest, block.row));
+  BALLAST_TRY(block.bytes, check_bytes_row(**std::move(value), digest, block.row));
   return std::optional(std::move(block));
 }
 

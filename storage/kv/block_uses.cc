@@ -28,10 +28,15 @@ Status gather_block(ApplyContext& context, const pb::BlockRef& reference, int64_
 // The message that a stored block holds. kInvalidArgument if it holds none; nothing if it isn't
 // stored.
 template <class Message>
-Result<std::optional<Message>> stored_message(const ApplyContext& context,
+Result<std::optional<Message>> stored_message(ApplyContext& context,
                                               const pb::BlockRef& reference) {
   BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
-  BALLAST_TRY(const auto block, stored_block(context.rows, context.payloads, digest));
+  auto stored = stored_block(context.rows, context.payloads, digest);
+  if (!stored) {
+    context.unreadable = digest;
+    return std::unexpected(std::move(stored).error());
+  }
+  const auto& block = *stored;
   if (!block) return std::optional<Message>();
   Message message;
   if (!message.ParseFromArray(block->bytes.data(), static_cast<int>(block->bytes.size())))

@@ -132,6 +132,9 @@ class DatabaseView {
  public:
   DatabaseView(rocksdb::DB& database, const rocksdb::Snapshot* snapshot) : database_(database) {
     rows_.snapshot = snapshot;
+    unchecked_ = rows_;
+    unchecked_.verify_checksums = false;
+    unchecked_.fill_cache = false;  // others trust in what the cache has
   }
 
   Result<std::optional<std::string>> get(const std::string& key) const {
@@ -140,6 +143,14 @@ class DatabaseView {
     if (status.IsNotFound()) return std::optional<std::string>();
     if (!status.ok()) return failure("read a row", status);
     return std::optional(std::move(value));
+  }
+  Result<std::optional<Bytes>> get_unchecked(const std::string& key) const {
+    rocksdb::PinnableSlice value;
+    const rocksdb::Status status =
+        database_.Get(unchecked_, database_.DefaultColumnFamily(), key, &value);
+    if (status.IsNotFound()) return std::optional<Bytes>();
+    if (!status.ok()) return failure("read a row", status);
+    return std::optional(Bytes::copy_of(value.ToStringView()));
   }
   std::unique_ptr<RowCursor> scan(const std::string& lower, const std::string& upper) const {
     return std::make_unique<DatabaseCursor>(database_, rows_, lower, upper);
@@ -157,6 +168,7 @@ class DatabaseView {
  private:
   rocksdb::DB& database_;
   rocksdb::ReadOptions rows_;
+  rocksdb::ReadOptions unchecked_;
 };
 
 // RowView by way of a DatabaseView.
@@ -166,6 +178,9 @@ class Viewing : public Base {
   Viewing(rocksdb::DB& database, const rocksdb::Snapshot* snapshot) : view_(database, snapshot) {}
   Result<std::optional<std::string>> get(const std::string& key) const override {
     return view_.get(key);
+  }
+  Result<std::optional<Bytes>> get_unchecked(const std::string& key) const override {
+    return view_.get_unchecked(key);
   }
   std::unique_ptr<RowCursor> scan(const std::string& lower,
                                   const std::string& upper) const override {
@@ -212,6 +227,11 @@ class Database final : public Viewing<RowStore> {
     options.disableWAL = true;  // the Raft log is the log
     if (const auto status = database_->Write(options, &batch); !status.ok())
       return failure("write a batch", status);
+    return {};
+  }
+  Status verify() const override {
+    if (const auto status = database_->VerifyChecksum(); !status.ok())
+      return failure("verify the database", status);
     return {};
   }
   Status flush() override {

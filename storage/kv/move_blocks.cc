@@ -29,12 +29,6 @@ Result<std::optional<SegmentUse>> segment_use(const RowView& rows, uint64_t segm
   return std::optional(use);
 }
 
-// Blocks on their way from one segment into the database.
-struct Load {
-  std::vector<std::pair<Digest, Bytes>> blocks;
-  uint64_t bytes = 0;
-};
-
 // All rows of it change in one batch, so that each block has one home at any moment.
 Status write_load(RowStore& rows, const Load& load, const SegmentUse& before) {
   BALLAST_TRY(const SegmentUse after, use_without(before, load.bytes, load.blocks.size()));
@@ -51,32 +45,6 @@ Status write_load(RowStore& rows, const Load& load, const SegmentUse& before) {
   changes.push_back({counter, std::nullopt});
   if (after.blocks > 0) changes.back().value = value;
   return rows.write(changes);
-}
-
-// Takes blocks off the end of `move` until it has enough of them.
-Result<Load> read_load(const RowView& rows, const Payloads& payloads, SegmentMove& move,
-                       uint64_t bytes_max) {
-  Load load;
-  for (; !move.left.empty(); move.left.pop_back()) {
-    const Digest& digest = move.left.back();
-    BALLAST_TRY(const auto place, rows.row<pb::PlaceRow>(place_key(digest)));
-    if (!place || place->segment() != move.segment) continue;  // it has gone since it was found
-    BALLAST_TRY(const auto row, rows.row<pb::BlockRow>(block_key(digest)));
-    if (!row)
-      return fail(Errc::kCorrupt, "rows contradict each other: block {} has a place, and no row",
-                  digest.brief());
-    if (load.bytes > 0 && load.bytes + row->length() > bytes_max) break;
-    auto bytes = read_place(payloads, place_of(*place), digest, *row);
-    if (!bytes && bytes.error().code != Errc::kCorrupt)
-      return std::unexpected(std::move(bytes).error());
-    if (bytes) {
-      load.blocks.emplace_back(digest, *std::move(bytes));
-      load.bytes += row->length();
-    } else if (move.damaged++ == 0) {
-      move.first_damage = std::move(bytes).error().message;
-    }
-  }
-  return load;
 }
 
 }  // namespace
@@ -96,6 +64,32 @@ Result<std::vector<SegmentUse>> StateMachine::segments() const {
   return uses;
 }
 
+// Takes blocks off the end of `move` until it has enough of them.
+Result<Load> StateMachine::Impl::read_load(SegmentMove& move, uint64_t bytes_max) {
+  const RowView& rows = *store;
+  Load load;
+  for (; !move.left.empty(); move.left.pop_back()) {
+    const Digest& digest = move.left.back();
+    BALLAST_TRY(const auto place, rows.row<pb::PlaceRow>(place_key(digest)));
+    if (!place || place->segment() != move.segment) continue;  // it has gone since it was found
+    BALLAST_TRY(const auto row, rows.row<pb::BlockRow>(block_key(digest)));
+    if (!row)
+      return fail(Errc::kCorrupt, "rows contradict each other: block {} has a place, and no row",
+                  digest.brief());
+    if (load.bytes > 0 && load.bytes + row->length() > bytes_max) break;
+    // From the disk: what only the page cache has would be lost with the segment.
+    auto bytes = read_place(*payloads, place_of(*place), digest, *row, ReadFrom::kDisk);
+    if (bytes) {
+      load.blocks.emplace_back(digest, *std::move(bytes));
+      load.bytes += row->length();
+      continue;
+    }
+    note_damage(digest, bytes.error());
+    if (move.damaged++ == 0) move.first_damage = std::move(bytes).error().message;
+  }
+  return load;
+}
+
 Result<uint64_t> StateMachine::Impl::move_on(uint64_t segment, uint64_t bytes_max) {
   while (true) {
     BALLAST_TRY(const auto use, segment_use(*store, segment));
@@ -111,7 +105,7 @@ Result<uint64_t> StateMachine::Impl::move_on(uint64_t segment, uint64_t bytes_ma
                     "place there",
                     use->blocks, segment);
     }
-    BALLAST_TRY(const Load load, read_load(*store, *payloads, *moving, bytes_max));
+    BALLAST_TRY(const Load load, read_load(*moving, bytes_max));
     if (!load.blocks.empty()) BALLAST_TRY_STATUS(write_load(*store, load, *use));
     if (load.bytes > 0) return load.bytes;
     if (moving->damaged > 0)

@@ -174,16 +174,21 @@ Result<std::vector<Digest>> StateMachine::missing(std::span<const Digest> digest
 
 Result<StateMachine::Block> StateMachine::block(const Digest& digest) const {
   // One moment for all its rows: else a block that is reclaimed between them looks damaged.
-  BALLAST_TRY(auto stored, impl_->stored_block(*impl_->store->snapshot(), digest));
-  if (!stored) return fail(Errc::kNotFound, "block {} is not stored", digest.brief());
-  return Block{block_reference(digest, stored->row), std::move(stored->bytes)};
+  auto stored = impl_->stored_block(*impl_->store->snapshot(), digest, ReadFrom::kCache);
+  if (!stored) {
+    impl_->note_damage(digest, stored.error());
+    return std::unexpected(std::move(stored).error());
+  }
+  if (!*stored) return fail(Errc::kNotFound, "block {} is not stored", digest.brief());
+  return Block{block_reference(digest, (*stored)->row), std::move((*stored)->bytes)};
 }
 
 Result<std::optional<StoredBlock>> StateMachine::Impl::stored_block(const RowView& rows,
-                                                                    const Digest& digest) const {
-  auto block = storage::stored_block(rows, *payloads, digest);
+                                                                    const Digest& digest,
+                                                                    ReadFrom from) const {
+  auto block = storage::stored_block(rows, *payloads, digest, from);
   if (block) return block;
-  return storage::stored_block(*store->snapshot(), *payloads, digest);
+  return storage::stored_block(*store->snapshot(), *payloads, digest, from);
 }
 
 }  // namespace ballast::storage

@@ -18,6 +18,12 @@ Result<std::optional<std::string>> RowBatch::get(const std::string& key) const {
   return store_.get(key);
 }
 
+Result<std::optional<Bytes>> RowBatch::get_unchecked(const std::string& key) const {
+  const Value* value = find(key);
+  if (value == nullptr) return store_.get_unchecked(key);
+  return *value ? std::optional(Bytes::copy_of(**value)) : std::nullopt;
+}
+
 Status RowBatch::scan(const std::string& lower, const std::string& upper,
                       const Visitor& visit) const {
   std::map<std::string_view, const Value*> written;

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "proto/base/bytes.h"
 #include "proto/base/result.h"
 
 namespace ballast::storage {
@@ -38,6 +39,12 @@ class RowView {
  public:
   virtual ~RowView() = default;
   virtual Result<std::optional<std::string>> get(const std::string& key) const = 0;
+  // For a large value that its caller has a checksum of: the store need not compare its own, which
+  // takes longer than the read.
+  virtual Result<std::optional<Bytes>> get_unchecked(const std::string& key) const {
+    BALLAST_TRY(const auto value, get(key));
+    return value ? std::optional(Bytes::copy_of(*value)) : std::nullopt;
+  }
   // The rows of [lower, upper). The cursor must not outlive the view.
   virtual std::unique_ptr<RowCursor> scan(const std::string& lower,
                                           const std::string& upper) const = 0;
@@ -62,6 +69,9 @@ struct RowChange {
 // One thread writes.
 class RowStore : public RowView {
  public:
+  // Reads what is stored and compares it with checksums that the store keeps; not the bytes of
+  // blocks, which have their own. Errors: kCorrupt, kIo.
+  virtual Status verify() const = 0;
   // The rows of this moment; must not outlive the store.
   virtual std::unique_ptr<RowView> snapshot() const = 0;
   // All or none; durable only after flush(), and never before an earlier batch.

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "storage/kv/apply.h"
@@ -24,6 +26,12 @@ struct SegmentMove {
   std::string first_damage;  // what was wrong with it
 };
 
+// Blocks on their way from one segment into the database.
+struct Load {
+  std::vector<std::pair<Digest, Bytes>> blocks;
+  uint64_t bytes = 0;
+};
+
 struct StateMachine::Impl {
   std::unique_ptr<RowStore> store;
   std::shared_ptr<const Payloads> payloads;
@@ -37,10 +45,19 @@ struct StateMachine::Impl {
   mutable std::atomic<uint64_t> lease_floor_ms{0};
   mutable std::atomic<uint64_t> session_floor_ms{0};
 
+  OnDamage on_damage;
+  std::optional<Digest> blocked_on;  // of the applying thread
+
   // The block as these rows have it, or else as the newest do: since they were taken, it may have
   // moved and its log segment have gone. Nothing if it isn't stored. Errors: kCorrupt, kIo.
-  Result<std::optional<StoredBlock>> stored_block(const RowView& rows, const Digest& digest) const;
+  Result<std::optional<StoredBlock>> stored_block(const RowView& rows, const Digest& digest,
+                                                  ReadFrom from) const;
+  void note_damage(const std::optional<Digest>& block, const Error& error) const {
+    if (on_damage) on_damage(block, error);
+  }
 
+  // Takes blocks off the end of `move` until it has enough of them.
+  Result<Load> read_load(SegmentMove& move, uint64_t bytes_max);
   // What move_blocks() does, but for forgetting `moving` after an error.
   Result<uint64_t> move_on(uint64_t segment, uint64_t bytes_max);
 

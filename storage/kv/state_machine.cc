@@ -62,15 +62,17 @@ StateMachine::~StateMachine() {
 Result<std::unique_ptr<StateMachine>> StateMachine::open(StateOptions options,
                                                          std::shared_ptr<const Payloads> payloads) {
   BALLAST_TRY(auto store, open_database(options));
-  auto machine = over(std::move(store), std::move(payloads));
+  auto machine = over(std::move(store), std::move(payloads), std::move(options.on_damage));
   if (!machine) return fail_within(std::move(machine).error(), "'{}'", options.directory);
   return machine;
 }
 
 Result<std::unique_ptr<StateMachine>> StateMachine::over(std::unique_ptr<RowStore> store,
-                                                         std::shared_ptr<const Payloads> payloads) {
+                                                         std::shared_ptr<const Payloads> payloads,
+                                                         OnDamage on_damage) {
   std::unique_ptr<StateMachine> machine(new StateMachine());
   Impl& impl = *machine->impl_;
+  impl.on_damage = std::move(on_damage);
   impl.store = std::move(store);
   impl.payloads = std::move(payloads);
   BALLAST_TRY(const auto row, impl.store->row<pb::AppliedRow>(kind_key(RowKind::kApplied)));
@@ -104,7 +106,10 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Committ
     BALLAST_CHECK(entry.index == position.index + 1 && entry.term >= position.term,
                   "entry {} of term {} after {} of term {}", entry.index, entry.term,
                   position.index, position.term);
-    BALLAST_TRY(results.emplace_back(), apply_entry(context, entry));
+    auto result = apply_entry(context, entry);
+    impl_->blocked_on = context.unreadable;
+    if (!result) return std::unexpected(std::move(result).error());
+    results.push_back(*std::move(result));
     position.term = entry.term;
     position.index = entry.index;
   }
@@ -125,6 +130,8 @@ Result<std::vector<pb::ApplyResult>> StateMachine::apply(std::span<const Committ
   impl_->set_applied(position);
   return results;
 }
+
+std::optional<Digest> StateMachine::blocked_on() const { return impl_->blocked_on; }
 
 Status StateMachine::flush() {
   return BALLAST_PLANTED(kRowsNotFlushed) ? Status() : impl_->store->flush();

@@ -28,12 +28,17 @@ namespace ballast::storage {
 class RowStore;
 class RowView;
 
+// Hears of damage that was met: of a block's bytes, or, without a digest, of rows. Called on any
+// thread, and as often as it is met.
+using OnDamage = std::function<void(const std::optional<Digest>& block, const Error& error)>;
+
 struct StateOptions {
   std::string directory;
   size_t write_buffer_bytes = 64ull << 20;
   size_t block_cache_bytes = 64ull << 20;
   // RocksDB's own messages, line by line; may be called on any thread. Null: they are dropped.
   std::function<void(std::string_view)> info_log;
+  OnDamage on_damage = nullptr;
 };
 
 class StateMachine {
@@ -51,8 +56,10 @@ class StateMachine {
   static Result<std::unique_ptr<StateMachine>> open(StateOptions options,
                                                     std::shared_ptr<const Payloads> payloads);
   // The same over any store of rows. The rows may come from a snapshot: see storage/snapshot/.
+  // `on_damage` may be null.
   static Result<std::unique_ptr<StateMachine>> over(std::unique_ptr<RowStore> store,
-                                                    std::shared_ptr<const Payloads> payloads);
+                                                    std::shared_ptr<const Payloads> payloads,
+                                                    OnDamage on_damage = nullptr);
   ~StateMachine();  // flushes
 
   // Applied, though perhaps only in memory. Thread-safe.
@@ -83,8 +90,8 @@ class StateMachine {
   // in the segment, and after flush() nothing needs it. Called by the thread that calls apply(),
   // between its calls.
   // Error kCorrupt, once everything else has moved: some blocks can't be read. They stay where they
-  // are, and their segment has to stay too; the next call tries them again. Error kIo: the node
-  // must stop.
+  // are, and their segment has to stay too, until they are restored; the next call tries them
+  // again. Error kIo: the node must stop.
   Result<uint64_t> move_blocks(uint64_t segment, uint64_t bytes_max);
 
   // Reads. Errors: kNotFound with the name in the message; kCorrupt, kIo.
@@ -103,10 +110,27 @@ class StateMachine {
   };
   Result<Block> block(const Digest& digest) const;
 
-  // Reads blocks in the order of their digests from `after` (exclusive; null: the first) on and
-  // compares SHA-256; stops at the end or when `budget` is used up.
+  // What verify_blocks() may take before it stops, but for one block at least.
+  struct VerifyBudget {
+    std::chrono::milliseconds time;
+    uint64_t bytes = UINT64_MAX;  // of blocks
+  };
+  // Reads blocks from the disk in the order of their digests, from `after` (exclusive; null: the
+  // first) on, and compares SHA-256; stops at the end or when the budget is used up.
   Result<pb::VerifyBlocksReply> verify_blocks(const std::optional<Digest>& after,
-                                              std::chrono::milliseconds budget) const;
+                                              VerifyBudget budget) const;
+  // Reads everything else that the database has, and compares RocksDB's checksums. Error kCorrupt:
+  // rows are damaged, and only other rows in the place of all of them help.
+  Status verify_rows() const;
+
+  // Puts a stored block's bytes back to where they lie, or, if they can't lie there any more, into
+  // the database. Durable after flush(). Called by the thread that calls apply(), between its
+  // calls. Errors: kNotFound if the block isn't stored (any more); kInvalidArgument if the bytes
+  // are not the block's; kCorrupt, kIo, kNoSpace.
+  Status restore_block(const Digest& digest, const Bytes& bytes);
+  // The block whose bytes the last apply() needed and could not read: if it is restored, the same
+  // call may succeed. Of the thread that calls apply().
+  std::optional<Digest> blocked_on() const;
   // Counts blocks that no commit names in the order of their leases, from where an earlier reply's
   // `next` says (empty: from the first) on; stops at the end or when `budget` is used up. `now_ms`
   // as has_expired(). What changes between two calls may be counted twice or not at all.

@@ -18,8 +18,8 @@ void hash_string(Sha256& hash, std::string_view text) {
 }  // namespace
 
 Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Digest>& after,
-                                                          std::chrono::milliseconds budget) const {
-  const auto deadline = std::chrono::steady_clock::now() + budget;
+                                                          VerifyBudget budget) const {
+  const auto deadline = std::chrono::steady_clock::now() + budget.time;
   const std::unique_ptr<RowView> view = impl_->store->snapshot();
   const std::string prefix = kind_key(RowKind::kBlock);
   pb::VerifyBlocksReply reply;
@@ -27,19 +27,32 @@ Result<pb::VerifyBlocksReply> StateMachine::verify_blocks(const std::optional<Di
   while (rows->valid()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
     BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
-    const bool whole = is_whole(digest, impl_->stored_block(*view, digest));
+    const auto block = impl_->stored_block(*view, digest, ReadFrom::kDisk);
+    const bool whole = is_whole(digest, block);
     reply.set_blocks(reply.blocks() + 1);
     reply.set_bytes(reply.bytes() + row.length());
-    if (!whole) reply.add_damaged(std::string(digest.text()));
+    if (!whole) {
+      reply.add_damaged(std::string(digest.text()));
+      impl_->note_damage(digest, block ? Error{Errc::kCorrupt, "another SHA-256"} : block.error());
+    }
     rows->next();
     const bool full = reply.damaged_size() >= static_cast<int>(limits::kDamagedReportedMax);
-    if (rows->valid() && (full || std::chrono::steady_clock::now() >= deadline)) {
+    const bool spent =
+        reply.bytes() >= budget.bytes || std::chrono::steady_clock::now() >= deadline;
+    if (rows->valid() && (full || spent)) {
       reply.set_next(std::string(digest.text()));
       break;
     }
   }
   BALLAST_TRY_STATUS(rows->status());
   return reply;
+}
+
+Status StateMachine::verify_rows() const {
+  Status verified = impl_->store->verify();
+  if (!verified && verified.error().code == Errc::kCorrupt)
+    impl_->note_damage(std::nullopt, verified.error());
+  return verified;
 }
 
 Result<pb::StateDigestReply> StateMachine::state_digest() const {

@@ -109,7 +109,7 @@ class Inspection {
     }
     if (!report.home && header->chain != chain_)
       note(fmt::format("segment {} does not follow", segment.sequence));
-    BALLAST_TRY(const auto found, scan_segment(source, *header, kSegmentHeaderBytes, Scan::kWhole,
+    BALLAST_TRY(const auto found, scan_segment(source, *header, kSegmentHeaderBytes, kAllPayloads,
                                                [&](const RecordHeader& record, uint64_t) {
                                                  take(record, report);
                                                  return Status();

@@ -50,12 +50,12 @@ Status each_head(SegmentSource& source, GroupId group, uint64_t sequence, uint64
 }
 
 Result<RecordHeader> read_record(SegmentSource& source, const SegmentHeader& segment,
-                                 const ChainEnd& chain, uint64_t offset, Scan scan) {
+                                 const ChainEnd& chain, uint64_t offset, uint64_t payloads_from) {
   BALLAST_TRY(RecordHeader header, read_head(source, segment.group, segment.sequence, offset));
   if (header.serial != chain.next_serial || header.previous != chain.previous)
     return fail(Errc::kCorrupt, "record does not follow the one before it");
   const size_t head = record_head_bytes(header.entry.header_bytes);
-  if (scan == Scan::kHeads) {
+  if (header.serial < payloads_from) {
     if (offset + head + header.entry.payload_bytes > source.size())
       return fail(Errc::kCorrupt, "payload is cut off");
     return header;
@@ -113,10 +113,13 @@ class Recovery {
         log_.prepared = files_[i];
         break;
       }
-      // A segment is begun when all before it is durable: their payloads are whole, but for rot,
-      // which whoever reads them notices. To look at them all would take minutes.
+      // A segment is begun when all before it is durable.
       BALLAST_TRY(const bool full, is_begun(i + 1));
-      BALLAST_TRY_STATUS(take_segment(i, *header, full ? Scan::kHeads : Scan::kWhole));
+      uint64_t unsure_from = kNoPayloads;
+      if (!full) {
+        BALLAST_TRY(unsure_from, durable_before(*files_[i], *header));
+      }
+      BALLAST_TRY_STATUS(take_segment(i, *header, unsure_from));
     }
     BALLAST_TRY_STATUS(finish_tail());
     return std::move(log_);
@@ -189,7 +192,21 @@ class Recovery {
     return parse_segment_header(block).has_value();
   }
 
-  Status take_segment(size_t i, const SegmentHeader& header, Scan scan) {
+  // Records with lower serials were durable, as those behind them and the hard state say. Their
+  // payloads are whole, but for rot, which whoever reads them notices, and others have them: to
+  // look at them all would take long.
+  Result<uint64_t> durable_before(const SegmentFile& segment, const SegmentHeader& header) const {
+    uint64_t serial = log_.hard_state.durable_serial;
+    FileSource source(segment.file, segment.bytes);
+    BALLAST_TRY_STATUS(scan_segment(source, header, kSegmentHeaderBytes, kNoPayloads,
+                                    [&](const RecordHeader& record, uint64_t) {
+                                      serial = std::max(serial, record.batch);
+                                      return Status();
+                                    }));
+    return serial;
+  }
+
+  Status take_segment(size_t i, const SegmentHeader& header, uint64_t payloads_from) {
     const SegmentFile& segment = *files_[i];
     if (header.sequence != segment.sequence || header.segment_bytes != segment.bytes)
       return corrupt(segment, 0, "the segment header is another segment's");
@@ -200,7 +217,7 @@ class Recovery {
     }
     log_.segments.push_back({files_[i], header.first_index, header.chain});
     FileSource source(segment.file, segment.bytes);
-    auto found = scan_segment(source, header, kSegmentHeaderBytes, scan,
+    auto found = scan_segment(source, header, kSegmentHeaderBytes, payloads_from,
                               [&](const RecordHeader& record, uint64_t offset) {
                                 return take_record(segment, record, offset);
                               });
@@ -266,10 +283,11 @@ class Recovery {
 }  // namespace
 
 Result<SegmentScan> scan_segment(SegmentSource& source, const SegmentHeader& header,
-                                 uint64_t offset, Scan scan, const RecordVisitor& visit) {
+                                 uint64_t offset, uint64_t payloads_from,
+                                 const RecordVisitor& visit) {
   SegmentScan found{header.chain, offset, "the segment is full"};
   while (found.end + kDirectAlignment <= source.size()) {
-    const auto record = read_record(source, header, found.chain, found.end, scan);
+    const auto record = read_record(source, header, found.chain, found.end, payloads_from);
     if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
     if (!record) {
       found.end_cause = record.error().message;

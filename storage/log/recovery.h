@@ -26,8 +26,9 @@ class SegmentSource {
   virtual Result<std::span<const std::byte>> fetch(uint64_t offset, size_t bytes) = 0;
 };
 
-// What is looked at of each record. A payload that was durable needs no look.
-enum class Scan { kWhole, kHeads };
+// From which serial on a scan looks at payloads, too: what was durable before needs no look.
+inline constexpr uint64_t kAllPayloads = 0;
+inline constexpr uint64_t kNoPayloads = UINT64_MAX;
 
 // How far the chain of records goes in a segment.
 struct SegmentScan {
@@ -40,7 +41,8 @@ using RecordVisitor = std::function<Status(const RecordHeader&, uint64_t offset)
 
 // Follows the chain from `offset` on. Errors: kIo, and what `visit` returns.
 Result<SegmentScan> scan_segment(SegmentSource& source, const SegmentHeader& header,
-                                 uint64_t offset, Scan scan, const RecordVisitor& visit);
+                                 uint64_t offset, uint64_t payloads_from,
+                                 const RecordVisitor& visit);
 
 // Looks behind `offset` for a record that was written after the one numbered `serial` had been
 // durable. Returns its offset, or 0 if there is none. Error kIo.

@@ -15,10 +15,12 @@ class SegmentSet final : public Payloads {
   void add(SegmentPtr segment);
   // Reads that have found it go on.
   void remove(uint64_t sequence);
-  Result<Bytes> read(Place place, uint32_t bytes, uint32_t crc) const override;
+  Result<Bytes> read(Place place, uint32_t bytes, uint32_t crc, ReadFrom from) const override;
+  Status restore(Place place, const Bytes& payload) const override;
 
  private:
-  SegmentPtr find(uint64_t sequence) const;
+  // Error kCorrupt if there is none.
+  Result<SegmentPtr> find(uint64_t sequence) const;
 
   mutable std::mutex mutex_;
   std::map<uint64_t, SegmentPtr> segments_;

@@ -30,24 +30,6 @@ using client::ReadLevel;
 
 constexpr size_t kValues = (1 << 20) / sizeof(float);  // 1 MiB as they are
 
-client::TensorSource source_of(std::string name, const std::vector<float>& values) {
-  return {.name = std::move(name),
-          .dtype = client::DType::kF32,
-          .shape = {values.size()},
-          .read = [&values](uint64_t offset, std::span<std::byte> out) -> Status {
-            std::memcpy(out.data(), reinterpret_cast<const char*>(values.data()) + offset,
-                        out.size());
-            return {};
-          }};
-}
-
-std::string text_of(const fs::path& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 // Starts a program; its output goes to `log`.
 pid_t start(const std::vector<std::string>& words, const std::string& log) {
   const auto pid = kvctl::start_daemon(words, log);

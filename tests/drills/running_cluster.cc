@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <random>
@@ -95,6 +96,21 @@ bool RunningCluster::eventually(const std::function<bool()>& condition) {
     std::this_thread::sleep_for(kPollEvery);
   }
   return true;
+}
+
+void RunningCluster::configure(const std::string& section, const std::string& lines) {
+  for (const kvctl::LocalNode& node : cluster_->nodes()) {
+    const auto path = cluster_->config_path(node);
+    std::string text = text_of(path);
+    const std::string header = "[" + section + "]\n";
+    size_t at = text.find(header);
+    if (at == std::string::npos) {
+      text += "\n";
+      at = text.size();
+      text += header;
+    }
+    std::ofstream(path) << text.insert(at + header.size(), lines + "\n");
+  }
 }
 
 const kvctl::LocalNode& RunningCluster::leader() {
@@ -198,6 +214,22 @@ client::TensorView view_of(const std::vector<float>& values) {
   return {.dtype = client::DType::kF32,
           .shape = {values.size()},
           .data = std::as_bytes(std::span(values))};
+}
+
+client::TensorSource source_of(std::string name, const std::vector<float>& values) {
+  return {.name = std::move(name),
+          .dtype = client::DType::kF32,
+          .shape = {values.size()},
+          .read = [&values](uint64_t offset, std::span<std::byte> out) -> Status {
+            std::memcpy(out.data(), reinterpret_cast<const char*>(values.data()) + offset,
+                        out.size());
+            return {};
+          }};
+}
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 }  // namespace ballast::testing

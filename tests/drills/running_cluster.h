@@ -27,6 +27,9 @@ class RunningCluster {
   client::Client connect(client::Options options = {});
   client::Client connect_to(const kvctl::LocalNode& node, client::Options options = {});
 
+  // Adds lines to a section of all nodes' configurations. Each reads it when it starts.
+  void configure(const std::string& section, const std::string& lines);
+
   // The node that leads, once one does.
   const kvctl::LocalNode& leader();
   // Some node that does not lead.
@@ -61,5 +64,8 @@ class RunningCluster {
 // Values that depend on the seed alone.
 std::vector<float> make_values(size_t count, uint64_t seed);
 client::TensorView view_of(const std::vector<float>& values);
+// The values as a tensor to be published. They must outlive it.
+client::TensorSource source_of(std::string name, const std::vector<float>& values);
+std::string text_of(const std::filesystem::path& file);
 
 }  // namespace ballast::testing

@@ -18,25 +18,12 @@ using client::ReadLevel;
 
 constexpr size_t kValues = (1 << 20) / sizeof(float);  // 1 MiB as they are
 
-std::string text_of(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 // A cluster whose nodes keep little of their logs. Puts are of 1 MiB each.
 class Snapshots : public ::testing::Test {
  protected:
   static void keep_little(RunningCluster& cluster) {
-    for (const kvctl::LocalNode& node : cluster.processes().nodes()) {
-      const auto path = cluster.processes().config_path(node);
-      std::string text = text_of(path);
-      const size_t at = text.find("[log]\n");
-      ASSERT_NE(at, std::string::npos);
-      text.insert(at + 6, "keep_mib = 1\n");
-      std::ofstream(path) << text << "\n[state]\nupload_lease_s = 1\n";
-    }
+    cluster.configure("log", "keep_mib = 1");
+    cluster.configure("state", "upload_lease_s = 1");
   }
 
   void put(int count) {

@@ -42,7 +42,7 @@ void scan(std::span<const std::byte> bytes, const SegmentHeader& header) {
   Image image(bytes);
   uint64_t next = kSegmentHeaderBytes;
   const auto result =
-      scan_segment(image, header, kSegmentHeaderBytes, Scan::kWhole,
+      scan_segment(image, header, kSegmentHeaderBytes, kAllPayloads,
                    [&](const RecordHeader& record, uint64_t offset) -> Status {
                      BALLAST_CHECK(offset == next && record.offset == offset);
                      next += record_bytes(record.entry.header_bytes, record.entry.payload_bytes);

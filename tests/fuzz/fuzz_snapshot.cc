@@ -28,9 +28,11 @@ using Rows = std::map<std::string, std::string, std::less<>>;
 
 class NoPayloads final : public Payloads {
  public:
-  Result<Bytes> read(Place, uint32_t, uint32_t) const override {
-    return fail(Errc::kCorrupt, "there is no log");
-  }
+  Result<Bytes> read(Place, uint32_t, uint32_t, ReadFrom) const override { return no_log(); }
+  Status restore(Place, const Bytes&) const override { return no_log(); }
+
+ private:
+  static std::unexpected<Error> no_log() { return fail(Errc::kCorrupt, "there is no log"); }
 };
 
 void expect_corrupt(const Error& error) {
@@ -107,7 +109,7 @@ void use(StateMachine& state) {
   read_lists(state);
   (void)state.has_expired(kNow);
   (void)state.garbage("", kNow, std::chrono::hours(1));
-  (void)state.verify_blocks(std::nullopt, std::chrono::hours(1));
+  (void)state.verify_blocks(std::nullopt, {std::chrono::hours(1)});
   (void)state.segments();
   pb::CommitEntry commit;
   commit.set_time_ms(kNow);

@@ -179,7 +179,7 @@ void World::check_block(SimNode& one, const std::string& digest) {
 
 // Every block that the rows name lies where they say, and is what it is called.
 void World::check_blocks(SimNode& one) {
-  const auto found = one.node().state().verify_blocks(std::nullopt, std::chrono::hours(1));
+  const auto found = one.node().state().verify_blocks(std::nullopt, {std::chrono::hours(1)});
   if (!found || found->damaged_size() > 0)
     wrong(fmt::format("node {} has {} blocks that it can't read", one.id(),
                       found ? found->damaged_size() : -1));

@@ -76,6 +76,7 @@ class RefusingRows final : public storage::RowStore {
     if (full_) return fail(Errc::kNoSpace, "cannot write a batch");
     return rows_->write(changes);
   }
+  Status verify() const override { return rows_->verify(); }
   Status flush() override { return rows_->flush(); }
 
  private:

@@ -125,7 +125,7 @@ class Reader {
     }
   }
   void read_verified() {
-    auto reply = node_.state->verify_blocks(std::nullopt, std::chrono::minutes(1));
+    auto reply = node_.state->verify_blocks(std::nullopt, {std::chrono::minutes(1)});
     if (reply && reply->damaged_size() > 0) {
       lines_ += fmt::format("E\tverify\tcorrupt: {} blocks are damaged\n", reply->damaged_size());
       return;

@@ -65,7 +65,8 @@ TEST(LogStart, a_log_forgets_whole_segments_and_their_payloads_stay_readable) {
   EXPECT_EQ(homes(*log), std::vector<uint64_t>{1});
   EXPECT_TRUE(read_from(*log, base.index + 1) == entries_of(base.index.value() + 1, 41));
   const Entry third = make_entry(3, 1, kMiB);
-  EXPECT_EQ(log->payloads()->read(place, kMiB, third.payload_crc).value(), third.payload);
+  EXPECT_EQ(log->payloads()->read(place, kMiB, third.payload_crc, ReadFrom::kCache).value(),
+            third.payload);
 }
 
 TEST(LogStart, a_home_that_is_retired_and_trimmed_is_gone_for_good) {
@@ -88,7 +89,7 @@ TEST(LogStart, a_home_that_is_retired_and_trimmed_is_gone_for_good) {
     ASSERT_TRUE(log->trim_spares(0));
     EXPECT_EQ(log->disk_bytes(), bytes - 2 * kSmallSegment);
     const uint32_t crc = make_entry(3, 1, kMiB).payload_crc;
-    EXPECT_FALSE(log->payloads()->read(place, kMiB, crc));
+    EXPECT_FALSE(log->payloads()->read(place, kMiB, crc, ReadFrom::kCache));
   }
   const auto log = open_log(options);
   EXPECT_EQ(homes(*log), std::vector<uint64_t>{3});
@@ -152,7 +153,8 @@ TEST(LogStart, behind_a_snapshot_the_log_begins_anew_and_keeps_its_homes) {
     if (start == 0) append_and_wait(*log, entries_of(1001, 1003, 8));
     EXPECT_TRUE(read_from(*log, Index(1001)) == entries_of(1001, 1003, 8));
     const Entry entry = make_entry(20, 1, kMiB);
-    EXPECT_EQ(log->payloads()->read(place, kMiB, entry.payload_crc).value(), entry.payload);
+    EXPECT_EQ(log->payloads()->read(place, kMiB, entry.payload_crc, ReadFrom::kCache).value(),
+              entry.payload);
   }
 }
 

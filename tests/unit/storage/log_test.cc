@@ -166,7 +166,8 @@ TEST(SegmentLog, payloads_are_read_by_place) {
     const auto payloads = log.payloads();
     for (const Entry& entry : entries) {
       const auto size = static_cast<uint32_t>(entry.payload.size());
-      const auto read = payloads->read(log.place_of(entry.index), size, entry.payload_crc);
+      const auto read =
+          payloads->read(log.place_of(entry.index), size, entry.payload_crc, ReadFrom::kCache);
       ASSERT_TRUE(read) << read.error().to_string();
       EXPECT_EQ(*read, entry.payload);
     }
@@ -178,7 +179,8 @@ TEST(SegmentLog, payloads_are_read_by_place) {
     for (const Entry& entry : entries) {
       append_and_wait(*log, {entry});
       const auto size = static_cast<uint32_t>(entry.payload.size());
-      EXPECT_TRUE(log->payloads()->read(log->place_of(entry.index), size, entry.payload_crc));
+      EXPECT_TRUE(log->payloads()->read(log->place_of(entry.index), size, entry.payload_crc,
+                                        ReadFrom::kCache));
     }
     expect_all(*log);
     payloads = log->payloads();
@@ -187,7 +189,8 @@ TEST(SegmentLog, payloads_are_read_by_place) {
   expect_all(*log);
   const Entry& entry = entries[7];
   EXPECT_TRUE(payloads->read(log->place_of(entry.index),
-                             static_cast<uint32_t>(entry.payload.size()), entry.payload_crc))
+                             static_cast<uint32_t>(entry.payload.size()), entry.payload_crc,
+                             ReadFrom::kCache))
       << "readers may outlive the log";
 }
 
@@ -197,7 +200,9 @@ TEST(SegmentLog, a_damaged_payload_is_an_error_that_says_where) {
   const auto log = open_log(small_log(directory.path()));
   append_and_wait(*log, {entry});
   const Place place = log->place_of(Index(1));
-  const auto read = [&](Place at) { return log->payloads()->read(at, 10'000, entry.payload_crc); };
+  const auto read = [&](Place at) {
+    return log->payloads()->read(at, 10'000, entry.payload_crc, ReadFrom::kCache);
+  };
   write_at(directory / segment_name(1), place.offset() + 5000, "?");
   const auto damaged = read(place);
   ASSERT_FALSE(damaged);
@@ -206,6 +211,59 @@ TEST(SegmentLog, a_damaged_payload_is_an_error_that_says_where) {
       << damaged.error().message;
   EXPECT_EQ(read({2, place.unit}).error().code, Errc::kCorrupt) << "no such segment";
   EXPECT_FALSE(read({1, kSmallSegment / kDirectAlignment})) << "behind the segment's end";
+}
+
+class RestoredPayloads : public testing::Test {
+ protected:
+  RestoredPayloads() {
+    for (uint64_t i = 1; i <= 3; ++i) entries_.push_back(make_entry(i, 1, 3000 * i));
+    append_and_wait(*log_, entries_);
+    whole_ = read_at(path_, 0, kRead);
+  }
+  Place place(uint64_t index) const { return log_->place_of(Index(index)); }
+  Status restore(Place place, const Bytes& payload) {
+    return log_->payloads()->restore(place, payload);
+  }
+  bool is_readable(uint64_t index) {
+    return (*log_->prepare_read(Index(index), Index(index)))->entries().has_value();
+  }
+
+  static constexpr size_t kRead = 100'000;
+  const TemporaryDirectory directory_;
+  const std::string path_ = directory_ / segment_name(1);
+  std::unique_ptr<LogStore> log_ = open_log(small_log(directory_.path()));
+  std::vector<Entry> entries_;
+  std::string whole_;  // what the file holds
+};
+
+TEST_F(RestoredPayloads, are_what_they_were) {
+  for (uint64_t i = 1; i <= 3; ++i) {
+    write_at(path_, place(i).offset(), std::string(3000 * i, '?'));
+    EXPECT_FALSE(is_readable(i));
+    const Status restored = restore(place(i), entries_[i - 1].payload);
+    ASSERT_TRUE(restored) << restored.error().message;
+    EXPECT_TRUE(is_readable(i));
+  }
+  EXPECT_TRUE(read_at(path_, 0, kRead) == whole_);
+  append_and_wait(*log_, {make_entry(4, 1, 100)});
+  EXPECT_TRUE(is_readable(4));
+}
+
+TEST_F(RestoredPayloads, never_lie_where_others_belong) {
+  const Bytes& second = entries_[1].payload;
+  for (const Place wrong :
+       {place(1), place(3), Place{1, 0}, Place{1, 1}, Place{1, place(2).unit - 1},
+        Place{2, place(2).unit}, Place{1, kSmallSegment / kDirectAlignment},
+        Place{1, kSmallSegment / kDirectAlignment - 1}}) {
+    const Status restored = restore(wrong, second);
+    ASSERT_FALSE(restored) << wrong.segment << ", " << wrong.unit;
+    EXPECT_EQ(restored.error().code, Errc::kCorrupt) << restored.error().message;
+  }
+  // Its record says so no more.
+  flip_bit(path_, place(2).offset() - 4096 + 60);
+  EXPECT_FALSE(restore(place(2), second));
+  flip_bit(path_, place(2).offset() - 4096 + 60);
+  EXPECT_TRUE(read_at(path_, 0, kRead) == whole_);
 }
 
 TEST(SegmentLog, reads_of_what_is_not_durable_are_refused) {

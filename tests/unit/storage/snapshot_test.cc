@@ -69,7 +69,7 @@ class SnapshotTest : public testing::Test {
     EXPECT_EQ(rows->installed, base());
     const auto state = open_state(directory_ / "incoming", std::move(payloads));
     EXPECT_EQ(state->state_digest()->digest(), source_->state_digest()->digest());
-    const auto verified = state->verify_blocks(std::nullopt, std::chrono::minutes(1));
+    const auto verified = state->verify_blocks(std::nullopt, {std::chrono::minutes(1)});
     ASSERT_TRUE(verified) << verified.error().message;
     EXPECT_EQ(verified->blocks(), kBlocks);
     EXPECT_EQ(verified->damaged_size(), 0);

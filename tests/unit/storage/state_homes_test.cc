@@ -43,7 +43,7 @@ class Homes : public testing::Test {
     return block ? Errc::kInternal : block.error().code;
   }
   std::vector<std::string> damaged() {
-    const auto reply = t.machine().verify_blocks(std::nullopt, std::chrono::hours(1));
+    const auto reply = t.machine().verify_blocks(std::nullopt, {std::chrono::hours(1)});
     EXPECT_TRUE(reply) << reply.error().to_string();
     return {reply->damaged().begin(), reply->damaged().end()};
   }
@@ -62,16 +62,17 @@ TEST(BytesRows, round_trip) {
     block.set_crc32c(reference.crc32c());
     const BytesRow row = bytes_row(digest, bytes);
     EXPECT_EQ(row.key, "\x80" + std::string(digest.text()));
-    const auto parsed = parse_bytes_row(row.value, digest, block);
+    const auto parsed = check_bytes_row(Bytes::copy_of(row.value), digest, block);
     ASSERT_TRUE(parsed) << parsed.error().to_string();
     EXPECT_TRUE(*parsed == bytes);
 
     std::string other(row.value);
-    EXPECT_EQ(parse_bytes_row(other + 'x', digest, block).error().code, Errc::kCorrupt);
+    EXPECT_EQ(check_bytes_row(Bytes::copy_of(other + 'x'), digest, block).error().code,
+              Errc::kCorrupt);
     if (size == 0) continue;
-    EXPECT_FALSE(parse_bytes_row(std::string_view(other).substr(1), digest, block));
+    EXPECT_FALSE(check_bytes_row(Bytes::copy_of(std::string_view(other).substr(1)), digest, block));
     other[size / 2] ^= 4;
-    const auto damaged = parse_bytes_row(other, digest, block);
+    const auto damaged = check_bytes_row(Bytes::copy_of(other), digest, block);
     ASSERT_FALSE(damaged);
     EXPECT_EQ(damaged.error().code, Errc::kCorrupt);
     EXPECT_NE(damaged.error().message.find(digest.brief()), std::string::npos);

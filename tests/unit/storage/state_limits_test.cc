@@ -152,13 +152,13 @@ TEST_F(Limits, many_damaged_blocks_are_reported_page_by_page) {
   constexpr size_t kBlocks = limits::kDamagedReportedMax + 10;
   for (uint64_t i = 0; i < kBlocks; ++i) t.stage(block_bytes(i, 100));
   t.payloads().lose();
-  const auto first = t.machine().verify_blocks(std::nullopt, std::chrono::hours(1));
+  const auto first = t.machine().verify_blocks(std::nullopt, {std::chrono::hours(1)});
   ASSERT_TRUE(first) << first.error().to_string();
   EXPECT_EQ(static_cast<size_t>(first->damaged_size()), limits::kDamagedReportedMax);
   EXPECT_LT(first->ByteSizeLong(), limits::kFrameHeaderBytesMax);
   const auto next = Digest::from_raw(first->next());
   ASSERT_TRUE(next) << "there is more";
-  const auto second = t.machine().verify_blocks(*next, std::chrono::hours(1));
+  const auto second = t.machine().verify_blocks(*next, {std::chrono::hours(1)});
   ASSERT_TRUE(second);
   EXPECT_EQ(second->damaged_size(), 10);
   EXPECT_EQ(second->next(), "");

@@ -123,7 +123,7 @@ TEST_F(Reads, verify_goes_through_all_blocks_in_steps) {
   int steps = 0;
   std::optional<Digest> after;
   do {
-    const auto reply = t.machine().verify_blocks(after, std::chrono::milliseconds(0));
+    const auto reply = t.machine().verify_blocks(after, {std::chrono::milliseconds(0)});
     ASSERT_TRUE(reply);
     blocks += reply->blocks();
     bytes += reply->bytes();
@@ -145,7 +145,8 @@ TEST_F(Reads, damaged_payloads_are_noticed) {
       ASSERT_FALSE(block);
       EXPECT_EQ(block.error().code, Errc::kCorrupt) << block.error().to_string();
     }
-    EXPECT_EQ(t.machine().verify_blocks(std::nullopt, std::chrono::seconds(5))->damaged_size(), 10);
+    EXPECT_EQ(t.machine().verify_blocks(std::nullopt, {std::chrono::seconds(5)})->damaged_size(),
+              10);
   };
   t.payloads().damage();
   expect_all_damaged();

@@ -154,6 +154,9 @@ class LentRows final : public RowStore {
   Result<std::optional<std::string>> get(const std::string& key) const override {
     return rows_.get(key);
   }
+  Result<std::optional<Bytes>> get_unchecked(const std::string& key) const override {
+    return rows_.get_unchecked(key);
+  }
   std::unique_ptr<RowCursor> scan(const std::string& lower,
                                   const std::string& upper) const override {
     return rows_.scan(lower, upper);
@@ -164,6 +167,7 @@ class LentRows final : public RowStore {
   }
   std::unique_ptr<RowView> snapshot() const override { return rows_.snapshot(); }
   Status write(std::span<const RowChange> changes) override { return rows_.write(changes); }
+  Status verify() const override { return rows_.verify(); }
   Status flush() override { return rows_.flush(); }
 
  private:

@@ -60,7 +60,17 @@ class TestPayloads final : public Payloads {
   // What the next read fails with. Like the hook for tests with one reader.
   mutable std::optional<Error> failure;
 
-  Result<Bytes> read(Place place, uint32_t bytes, uint32_t crc) const override {
+  // What restore() does at a place that is there. Some have none any more.
+  mutable bool restores = true;
+
+  Status restore(Place place, const Bytes& payload) const override {
+    const std::lock_guard lock(mutex_);
+    const auto found = payloads_.find(place);
+    if (found == payloads_.end() || !restores) return fail(Errc::kCorrupt, "no such place");
+    found->second = payload;
+    return {};
+  }
+  Result<Bytes> read(Place place, uint32_t bytes, uint32_t crc, ReadFrom /*from*/) const override {
     if (before_read) std::exchange(before_read, nullptr)();
     if (failure) return std::unexpected(*std::exchange(failure, std::nullopt));
     const std::lock_guard lock(mutex_);
@@ -82,7 +92,7 @@ class TestPayloads final : public Payloads {
 
   const uint64_t entries_per_segment_;
   mutable std::mutex mutex_;
-  std::map<Place, Bytes> payloads_;
+  mutable std::map<Place, Bytes> payloads_;
 };
 
 }  // namespace ballast::storage

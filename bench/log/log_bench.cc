@@ -1,19 +1,18 @@
 // How fast the log of one node takes entries, durably, and gives payloads back. The caller compares
 // it with fio on the same directory: bench/log/report.
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
 #include <vector>
 
-#include "bench/load/histogram.h"
+#include "bench/log/database_reads.h"
+#include "bench/log/measure.h"
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
 #include "proto/files/files.h"
@@ -23,7 +22,6 @@ namespace ballast::bench {
 namespace {
 
 using storage::LogStore;
-using SteadyClock = std::chrono::steady_clock;
 
 struct Options {
   std::string directory;
@@ -48,11 +46,6 @@ Bytes noise(uint64_t bytes) {
   return Bytes(std::move(made));
 }
 
-uint64_t us_since(SteadyClock::time_point begin) {
-  const auto took = SteadyClock::now() - begin;
-  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
-}
-
 // Writers that each wait for their entry before they append the next one, in one thread.
 class Appends {
  public:
@@ -62,13 +55,12 @@ class Appends {
   }
 
   nlohmann::json run(uint64_t writers) {
-    begin_ = SteadyClock::now();
     for (uint64_t i = 0; i < writers; ++i) append();
     while (under_way_ > 0) {
       wait();
       if (options_.forget) forget();
     }
-    return result(us_since(begin_));
+    return measure_.result();
   }
   Index appended() const { return next_ - 1; }
 
@@ -78,10 +70,9 @@ class Appends {
     Entry entry(Term(1), next_, EntryKind::kBlock, header_, payload_);
     ++next_;
     log_.append(std::nullopt, {std::move(entry)}, [this, begin = SteadyClock::now()] {
-      latency_.add(us_since(begin));
-      ++done_;
+      measure_.add(us_since(begin));
       --under_way_;
-      if (static_cast<double>(us_since(begin_)) < options_.seconds * 1e6) append();
+      if (measure_.seconds() < options_.seconds) append();
     });
   }
   // As a store does whose models come and go: segments are used again.
@@ -101,15 +92,6 @@ class Appends {
     BALLAST_CHECK(::poll(&event, 1, -1) == 1);
     log_.poll();
   }
-  nlohmann::json result(uint64_t us) const {
-    const double seconds = static_cast<double>(us) / 1e6;
-    const double mb = static_cast<double>(done_ * payload_.size()) / 1e6;
-    return {{"ops_per_s", static_cast<double>(done_) / seconds},
-            {"mb_per_s", mb / seconds},
-            {"p50_us", latency_.percentile(50)},
-            {"p99_us", latency_.percentile(99)}};
-  }
-
   LogStore& log_;
   const Options& options_;
   const Bytes payload_;
@@ -117,21 +99,8 @@ class Appends {
   Index next_;
   bool forgetting_ = false;
   uint64_t under_way_ = 0;
-  uint64_t done_ = 0;
-  SteadyClock::time_point begin_;
-  load::Histogram latency_;
+  Measure measure_{options_.bytes};
 };
-
-// What the page cache has of the log is dropped, as far as the kernel does that on request.
-Status forget_cached(const std::string& directory) {
-  BALLAST_TRY(const auto names, list_directory(directory));
-  for (const std::string& name : names) {
-    BALLAST_TRY(const UniqueFd file, open_file(directory + "/" + name, O_RDONLY));
-    BALLAST_TRY_STATUS(sync_file(file));
-    (void)::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
-  }
-  return {};
-}
 
 // Payloads in random order, one after the other, from a cold cache.
 Result<nlohmann::json> read(const LogStore& log, const Options& options) {
@@ -142,24 +111,16 @@ Result<nlohmann::json> read(const LogStore& log, const Options& options) {
   for (Index index = log.base().index + 1; index <= log.last(); ++index) order.push_back(index);
   std::ranges::shuffle(order, std::mt19937_64(11));
   const auto payloads = log.payloads();
-  load::Histogram latency;
-  const auto begin = SteadyClock::now();
-  uint64_t done = 0;
+  Measure measure(options.bytes);
   for (const Index index : order) {
-    if (static_cast<double>(us_since(begin)) >= options.seconds * 1e6) break;
+    if (measure.seconds() >= options.seconds) break;
     const auto started = SteadyClock::now();
     BALLAST_TRY(const Bytes bytes,
                 payloads->read(log.place_of(index), static_cast<uint32_t>(options.bytes),
                                sample.payload_crc, storage::ReadFrom::kCache));
-    latency.add(us_since(started));
-    ++done;
+    measure.add(us_since(started));
   }
-  const double seconds = static_cast<double>(us_since(begin)) / 1e6;
-  const double mb = static_cast<double>(done * options.bytes) / 1e6;
-  return nlohmann::json{{"ops_per_s", static_cast<double>(done) / seconds},
-                        {"mb_per_s", mb / seconds},
-                        {"p50_us", latency.percentile(50)},
-                        {"p99_us", latency.percentile(99)}};
+  return measure.result();
 }
 
 // Until every segment that follows has been one before.
@@ -171,6 +132,8 @@ void fill_segments(LogStore& log, Options options) {
 }
 
 Result<nlohmann::json> run(const Options& options) {
+  if (options.operation == "read-database")
+    return read_database(options.directory, noise(options.bytes), options.seconds);
   BALLAST_TRY_STATUS(make_directories(options.directory));
   BALLAST_TRY(const auto log, storage::open_segment_log({.directory = options.directory}));
   if (options.operation == "read") return read(*log, options);
@@ -183,8 +146,10 @@ int main_checked(int argc, char** argv) {
   Options options;
   app.add_option("DIR", options.directory, "Made if it is missing; appends go on where it ends")
       ->required();
-  app.add_option("--op", options.operation, "append, or read back what was appended")
-      ->check(CLI::IsMember({"append", "read"}))
+  app.add_option(
+         "--op", options.operation,
+         "append, read back what was appended, or read blocks of a database that is made there")
+      ->check(CLI::IsMember({"append", "read", "read-database"}))
       ->capture_default_str();
   app.add_option("--size", options.bytes, "Bytes of a payload")
       ->transform(CLI::AsSizeValue(false))

@@ -436,15 +436,9 @@ NodeStatus Client::Impl::ask_status(const Member& member) {
 }
 
 Result<ClusterStatus> Client::status() {
-  std::vector<Member> asked = impl_->engine.members();
-  if (impl_->engine.options().pinned) asked.resize(1);
-  std::vector<std::future<NodeStatus>> running;
-  for (const Member& member : asked)
-    running.push_back(
-        std::async(std::launch::async, [this, member] { return impl_->ask_status(member); }));
-  ClusterStatus cluster{.cluster_uuid = impl_->engine.cluster().to_string()};
-  for (auto& one : running) cluster.nodes.push_back(one.get());
-  return cluster;
+  return ClusterStatus{.cluster_uuid = impl_->engine.cluster().to_string(),
+                       .nodes = impl_->engine.each_member(
+                           [this](const Member& member) { return impl_->ask_status(member); })};
 }
 
 Result<Membership> Client::membership() { return client::membership(impl_->engine); }
@@ -507,15 +501,8 @@ VerifyReport Client::Impl::verify_member(const Member& member, bool deep) {
 }
 
 Result<std::vector<VerifyReport>> Client::verify(bool deep) {
-  std::vector<Member> asked = impl_->engine.members();
-  if (impl_->engine.options().pinned) asked.resize(1);
-  std::vector<std::future<VerifyReport>> running;
-  for (const Member& member : asked)
-    running.push_back(std::async(
-        std::launch::async, [this, member, deep] { return impl_->verify_member(member, deep); }));
-  std::vector<VerifyReport> reports;
-  for (auto& one : running) reports.push_back(one.get());
-  return reports;
+  return impl_->engine.each_member(
+      [this, deep](const Member& member) { return impl_->verify_member(member, deep); });
 }
 
 Result<std::vector<GarbageReport>> Client::garbage() { return client::garbage(impl_->engine); }

@@ -38,6 +38,8 @@ using std::chrono::milliseconds;
 // Together below the five seconds that a SIGTERM may take.
 constexpr milliseconds kTransferTime{1000};
 constexpr milliseconds kDrainTime{1500};
+// Nodes that are damaged ask each other, and look again when they are asked.
+constexpr auto kAskForRowsPeriod = std::chrono::seconds(5);
 
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
@@ -78,10 +80,8 @@ struct Daemon {
   asio::awaitable<void> run();
   asio::awaitable<void> hand_over();
   asio::awaitable<void> shut_down();
-  // Others have what this node may lose.
-  bool is_alone() const { return config.cluster.members.size() == 1; }
   void begin_again();
-  void give_rows_up(const Error& why);
+  asio::awaitable<void> give_rows_up(Error why);
   storage::OnDamage on_damage();
   FetchOptions fetch_options() const;
 
@@ -92,6 +92,7 @@ struct Daemon {
   // The node ends in order to begin again: with a snapshot that is whole, or without the rows.
   bool again = false;
   bool rows_given_up = false;
+  Clock::time_point ask_for_rows_at;
   std::optional<storage::DataDirectory> directory;
   std::unique_ptr<Node> node;
   std::unique_ptr<LogEvents> log_events;
@@ -134,7 +135,6 @@ NodeOptions Daemon::node_options() {
                       .space = space_options(config)};
   // Those that were put aside could perhaps be made again of the log, but for what made them be.
   options.rows_lost = directory->has_rows_put_aside();
-  if (!is_alone()) options.on_rows_damaged = [this](const Error& why) { give_rows_up(why); };
   for (const storage::Founder& founder : identity.founders) {
     pb::ConfigurationMember& member = *options.founding.add_members();
     member.set_id(founder.id.value());
@@ -150,8 +150,17 @@ void Daemon::begin_again() {
   signals.cancel();
 }
 
-void Daemon::give_rows_up(const Error& why) {
-  if (std::exchange(rows_given_up, true)) return;
+// Not before another member has shown that it has some to give: damage may be everywhere.
+asio::awaitable<void> Daemon::give_rows_up(Error why) {
+  if (rows_given_up || Clock::now() < ask_for_rows_at) co_return;
+  ask_for_rows_at = Clock::now() + kAskForRowsPeriod;
+  const Status others_have = co_await others->has_rows();
+  if (!others_have) {
+    spdlog::error("{}; nobody has rows to take instead: {}", why.message,
+                  others_have.error().message);
+    co_return;
+  }
+  rows_given_up = true;
   spdlog::error("{}; the rows are given up for those of another member", why.message);
   begin_again();
 }
@@ -163,10 +172,8 @@ storage::OnDamage Daemon::on_damage() {
       if (!repairs) return;  // it is only starting, or gone already
       if (block)
         repairs->need(*block);
-      else if (is_alone())
-        spdlog::error("{}; there is no other member that has the rows", error.message);
       else
-        give_rows_up(error);
+        asio::co_spawn(io, give_rows_up(error), asio::detached);
     });
   };
 }
@@ -240,7 +247,7 @@ Status Daemon::open() {
   storage::StateOptions state = state_options(config, directory->state_path());
   state.on_damage = on_damage();
   storage::GiveRowsUp give_up;
-  if (!is_alone()) {
+  if (config.cluster.members.size() > 1) {
     give_up = [this](const Error& why) {
       spdlog::error("{}; the rows are given up for those of another member", why.message);
       return directory->put_rows_aside();

@@ -7,6 +7,7 @@
 #include <future>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "client/client.h"
@@ -35,6 +36,19 @@ class Engine {
   Result<Response> at_leader(pb::Request request, Clock::time_point deadline);
   Result<Response> at_any(pb::Request request, Clock::time_point deadline);
   Result<Response> at_member(uint64_t member, pb::Request request, Clock::time_point deadline);
+
+  // Asks all members at once, or the one that the client is pinned to; in the order of members().
+  template <class Ask>
+  auto each_member(const Ask& ask) {
+    std::vector<Member> asked = members();
+    if (options_.pinned) asked.resize(1);
+    std::vector<std::future<std::invoke_result_t<Ask, const Member&>>> running;
+    for (const Member& member : asked)
+      running.push_back(std::async(std::launch::async, ask, member));
+    std::vector<std::invoke_result_t<Ask, const Member&>> answers;
+    for (auto& one : running) answers.push_back(one.get());
+    return answers;
+  }
 
   // Begins to upload a block; the future has the outcome.
   std::future<Status> stage(const BlockId& block, Bytes bytes, Ack ack, Clock::time_point deadline);

@@ -1,6 +1,5 @@
 #include "client/internal/garbage.h"
 
-#include <future>
 #include <utility>
 
 namespace ballast::client {
@@ -74,28 +73,17 @@ GarbageReport let_go(Engine& engine, const Member& member) {
   return garbage_of(engine, member);
 }
 
-std::vector<GarbageReport> each_member(Engine& engine,
-                                       GarbageReport (*ask)(Engine&, const Member&)) {
-  std::vector<Member> members = engine.members();
-  if (engine.options().pinned) members.resize(1);
-  std::vector<std::future<GarbageReport>> running;
-  for (const Member& member : members)
-    running.push_back(
-        std::async(std::launch::async, [&engine, member, ask] { return ask(engine, member); }));
-  std::vector<GarbageReport> reports;
-  for (auto& one : running) reports.push_back(one.get());
-  return reports;
-}
-
 }  // namespace
 
 Result<std::vector<GarbageReport>> garbage(Engine& engine) {
-  return each_member(engine, garbage_of);
+  return engine.each_member([&](const Member& member) { return garbage_of(engine, member); });
 }
 
 Result<Collected> collect_garbage(Engine& engine) {
   BALLAST_TRY(const uint64_t expired, expire(engine));
-  return Collected{.expired = expired, .nodes = each_member(engine, let_go)};
+  return Collected{.expired = expired, .nodes = engine.each_member([&](const Member& member) {
+                     return let_go(engine, member);
+                   })};
 }
 
 }  // namespace ballast::client

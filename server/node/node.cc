@@ -53,7 +53,6 @@ Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOpti
     : on_fatal_(std::move(options.on_fatal)),
       on_snapshot_needed_(std::move(options.on_snapshot_needed)),
       fetch_block_(std::move(options.fetch_block)),
-      on_rows_damaged_(std::move(options.on_rows_damaged)),
       log_keep_bytes_(options.log_keep_bytes),
       disk_(options.disk),
       joined_(options.founding.members().empty()),
@@ -161,7 +160,7 @@ void Node::tick() {
                                       waiting / std::chrono::seconds(1))});
   }
   note_space();
-  core_.set_resigned(drained_ || rows_lost_ || waiting >= limits::kDiskStalled ||
+  core_.set_resigned(drained_ || rows_lost_ || blocked_ || waiting >= limits::kDiskStalled ||
                      space_.stuck(log_->room()));
   core_.tick();
 }

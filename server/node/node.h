@@ -43,14 +43,12 @@ struct NodeOptions {
   // Of the log that stays readable for those who lag, at least. What was applied before may be
   // forgotten: then they catch up from a snapshot. 0: nothing is ever forgotten.
   uint64_t log_keep_bytes = 0;
-  // The primary's log does not reach back to where this node's ends: a snapshot of this index or a
-  // later one is to be installed. Called again and again until then, on the strand.
+  // The primary's log does not reach back to where this node's ends, or an entry can't be applied
+  // here: a snapshot of this index or a later one is to be installed. Called again and again until
+  // then, on the strand.
   std::function<void(Index)> on_snapshot_needed;
   // A block's bytes from another member. Null: there is none.
   std::function<asio::awaitable<Result<Bytes>>(Digest)> fetch_block;
-  // The rows can't be read, or nothing more can be applied to them, and this node can't help it: it
-  // is to end and to begin again without them. Null: the process stops.
-  std::function<void(const Error&)> on_rows_damaged;
   SpaceOptions space;
   // Called when this node can't go on: its log can't be read back, or an entry can't be applied.
   // What it still does afterwards must not matter. Null: the process stops.
@@ -214,7 +212,8 @@ class Node {
   asio::awaitable<Status> mend_payload(storage::Committed head);
   asio::awaitable<bool> get_over(const Error& error, Index last);
   asio::awaitable<void> restore_next();
-  asio::awaitable<void> wait_for_rows();
+  asio::awaitable<bool> bring(Digest digest);
+  asio::awaitable<void> wait_for_rows(Index index);
   void fail_stop(std::string_view what, const Error& error);
   void fail_lost_waiters();
   void complete_waiters(std::span<const storage::Committed> entries,
@@ -243,7 +242,6 @@ class Node {
   std::function<void(const Error&)> on_fatal_;
   std::function<void(Index)> on_snapshot_needed_;
   std::function<asio::awaitable<Result<Bytes>>(Digest)> fetch_block_;
-  std::function<void(const Error&)> on_rows_damaged_;
   const uint64_t log_keep_bytes_;
   const std::string disk_;
   const bool joined_;
@@ -262,7 +260,8 @@ class Node {
   std::multimap<Index, Waiter> waiters_;
   std::unordered_map<uint64_t, std::shared_ptr<net::Promise<raft::ReadState>>> reads_;
   std::deque<Restore> restores_;  // for the loop that applies: the rows have one writer
-  std::optional<Digest> mended_;  // what the next entry was blocked on, and was brought
+  bool blocked_ = false;          // the next entry can't be applied
+  std::optional<Digest> mended_;  // what it needed and could not read, and was brought
   Index singly_until_;            // entries are applied one by one up to here
   std::deque<Exposed> exposed_;
   uint64_t exposure_bytes_ = 0;

@@ -96,7 +96,7 @@ asio::awaitable<void> Node::apply_loop() {
   while (!stopping_) {
     if (!restores_.empty()) co_await restore_next();
     if (rows_lost_) {
-      co_await wait_for_rows();
+      co_await wait_for_rows(log_->base().index);
       continue;
     }
     if (emptying_) co_await move_blocks();
@@ -120,6 +120,7 @@ asio::awaitable<void> Node::apply_loop() {
       if (!co_await get_over(results.error(), entries.back().index)) break;
       continue;
     }
+    blocked_ = false;
     mended_.reset();
     applied_ = entries.back().index;
     for (const storage::Committed& entry : entries) unflushed_bytes_ += entry.bytes();

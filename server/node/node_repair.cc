@@ -77,7 +77,7 @@ asio::awaitable<void> Node::restore_next() {
   restore.done->set(restored);
 }
 
-// ---- rows ---------------------------------------------------------------------------------------
+// ---- entries that can't be applied --------------------------------------------------------------
 
 // True if what could not be applied, up to the entry `last`, is to be tried again.
 asio::awaitable<bool> Node::get_over(const Error& error, Index last) {
@@ -87,35 +87,38 @@ asio::awaitable<bool> Node::get_over(const Error& error, Index last) {
     singly_until_ = last;
     co_return true;
   }
-  if (digest && fetch_block_) {
-    spdlog::warn("entry {} needs a block that is damaged: {}", applied_ + 1, error.message);
-    const auto bytes = co_await fetch_block_(*digest);
-    if (stopping_) co_return false;
-    Status restored = bytes ? Status{} : std::unexpected(bytes.error());
-    if (bytes) {
-      restored =
-          co_await net::on_worker(workers_, [&] { return state_->restore_block(*digest, *bytes); });
-    }
-    // Once is enough: what is damaged again at once is not the block alone.
-    if (restored && std::exchange(mended_, digest) != digest) co_return true;
-    if (restored) restored = std::unexpected(error);
-    spdlog::warn("{}", restored.error().message);
-    if (!bytes && bytes.error().code == Errc::kUnavailable) {
-      co_await commit_signal_.wait_until(Clock::now() + kRetryPeriod);
-      co_return !stopping_;
-    }
-  }
-  // What is damaged shows what came of the entries before; rows of others show more.
-  if (on_rows_damaged_ && (digest || error.code == Errc::kCorrupt))
-    on_rows_damaged_(error);
-  else
+  const bool alone = !fetch_block_ || membership_.newest().members_size() < 2;
+  if (alone || (!digest && error.code != Errc::kCorrupt)) {
     fail_stop("applying entries", error);
-  co_return false;
+    co_return false;
+  }
+  if (!std::exchange(blocked_, true))
+    spdlog::error("entry {} can't be applied: {}; other members are asked for what is damaged",
+                  applied_ + 1, error.message);
+  // Once is enough: what is damaged again at once is not the block alone.
+  if (digest && mended_ != digest && co_await bring(*digest)) {
+    mended_ = digest;
+    co_return true;
+  }
+  // The rows of a member that has applied it show what came of it. Ours stay until those are here.
+  if (!stopping_) co_await wait_for_rows(applied_ + 1);
+  co_return !stopping_;
 }
 
-asio::awaitable<void> Node::wait_for_rows() {
-  if (on_snapshot_needed_) on_snapshot_needed_(log_->base().index);
-  co_await commit_signal_.wait_until(Clock::now() + kRetryPeriod);
+// By the loop that applies: restore_block() would wait for that.
+asio::awaitable<bool> Node::bring(Digest digest) {
+  const auto bytes = co_await fetch_block_(digest);
+  if (!bytes || stopping_) co_return false;
+  const Status restored =
+      co_await net::on_worker(workers_, [&] { return state_->restore_block(digest, *bytes); });
+  co_return restored.has_value();
+}
+
+// A snapshot that shows this entry: installing it ends this node.
+asio::awaitable<void> Node::wait_for_rows(Index index) {
+  if (on_snapshot_needed_) on_snapshot_needed_(index);
+  const auto until = Clock::now() + kRetryPeriod;
+  while (!stopping_ && restores_.empty() && co_await commit_signal_.wait_until(until)) continue;
 }
 
 }  // namespace ballast::server

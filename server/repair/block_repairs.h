@@ -3,9 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
-#include <string>
 
 #include "proto/base/clock.h"
 #include "proto/base/digest.h"

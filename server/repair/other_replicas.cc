@@ -33,30 +33,61 @@ asio::awaitable<Result<std::shared_ptr<Replica>>> OtherReplicas::connect(net::En
   co_return replica;
 }
 
-asio::awaitable<Result<Bytes>> OtherReplicas::block(Digest digest) {
-  Error last{Errc::kNotFound, "there is no other member"};
-  bool all_answered = true;
+asio::awaitable<Result<OtherReplicas::Given>> OtherReplicas::ask(pb::Request request,
+                                                                 Accept accept) {
+  Error last{Errc::kUnavailable, "no other member is known"};
   for (const net::Endpoint& address : addresses()) {
     if (stopped_) co_return fail(Errc::kUnavailable, "the node is shutting down");
-    pb::Request request;
-    request.mutable_get_block()->set_digest(std::string(digest.text()));
-    auto replica = co_await connect(address);
-    Result<Replica::Answer> answer =
-        replica ? co_await (*replica)->ask(std::move(request)) : std::unexpected(replica.error());
-    const bool answered =
-        answer || answer.error().code == Errc::kNotFound || (replica && !(*replica)->closed());
-    if (replica) (*replica)->close();
-    if (answer) {
-      const Bytes& bytes = answer->payload;
-      if (co_await net::on_worker(workers_, [&] { return sha256(bytes.span()) == digest; }))
-        co_return bytes;
-      answer = fail(Errc::kCorrupt, "{} sent another block", address.to_string());
+    const auto replica = co_await connect(address);
+    if (!replica) {
+      last = replica.error();
+      continue;
     }
-    all_answered = all_answered && answered;
-    last = std::move(answer).error();
+    auto answer = co_await (*replica)->ask(request);
+    Status accepted;
+    if (!answer)
+      accepted = std::unexpected(answer.error());
+    else if (accept)
+      accepted = co_await accept(*answer);
+    if (accepted) co_return Given{*replica, *std::move(answer)};
+    (*replica)->close();
+    last = std::move(accepted).error();
   }
-  co_return fail(all_answered ? Errc::kNotFound : Errc::kUnavailable,
-                 "no other member gave block {}; the last said: {}", digest.brief(), last.message);
+  co_return std::unexpected(std::move(last));
+}
+
+asio::awaitable<Status> OtherReplicas::check_block(Digest digest, Bytes bytes) {
+  if (co_await net::on_worker(workers_, [&] { return sha256(bytes.span()) == digest; }))
+    co_return Status{};
+  co_return fail(Errc::kCorrupt, "what came as block {} is something else", digest.brief());
+}
+
+asio::awaitable<Result<Bytes>> OtherReplicas::block(Digest digest) {
+  pb::Request request;
+  request.mutable_get_block()->set_digest(std::string(digest.text()));
+  BALLAST_CO_TRY(const Given given,
+                 co_await ask(std::move(request), [this, digest](const Replica::Answer& answer) {
+                   return check_block(digest, answer.payload);
+                 }));
+  given.by->close();
+  co_return given.answer.payload;
+}
+
+asio::awaitable<Result<std::shared_ptr<Replica>>> OtherReplicas::open_snapshot(
+    Index index, pb::OpenSnapshotReply& opened) {
+  pb::Request request;
+  request.mutable_open_snapshot()->set_index(index.value());
+  BALLAST_CO_TRY(const Given given, co_await ask(std::move(request)));
+  opened = given.answer.reply.open_snapshot();
+  co_return given.by;
+}
+
+asio::awaitable<Status> OtherReplicas::has_rows() {
+  pb::Request request;
+  request.mutable_state_digest();
+  BALLAST_CO_TRY(const Given given, co_await ask(std::move(request)));
+  given.by->close();
+  co_return Status{};
 }
 
 void OtherReplicas::stop() {

@@ -1,6 +1,8 @@
 // The other members of the cluster, as this node asks them for what it lacks.
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "proto/base/bytes.h"
@@ -30,15 +32,31 @@ class OtherReplicas {
   // A connection to one of them, which stop() closes. Errors: those of Replica::connect().
   asio::awaitable<Result<std::shared_ptr<Replica>>> connect(net::Endpoint address);
 
-  // A block's bytes from whoever has them; their SHA-256 has been compared. Errors: kNotFound if
-  // all members have answered and none has the block whole; kUnavailable if some have not answered.
+  // A block's bytes from whoever has them; their SHA-256 has been compared. Error: what the last
+  // one said.
   asio::awaitable<Result<Bytes>> block(Digest digest);
+
+  // A snapshot that shows this entry, to be read by way of the connection. Error likewise.
+  asio::awaitable<Result<std::shared_ptr<Replica>>> open_snapshot(Index index,
+                                                                  pb::OpenSnapshotReply& opened);
+
+  // Whether one of them has rows that are whole, to the last one. Error likewise.
+  asio::awaitable<Status> has_rows();
 
   // Closes all connections, and those that are made from now on.
   void stop();
-  bool stopped() const { return stopped_; }
 
  private:
+  struct Given {
+    std::shared_ptr<Replica> by;
+    Replica::Answer answer;
+  };
+  using Accept = std::function<asio::awaitable<Status>(const Replica::Answer&)>;
+  // Asks one after the other until an answer is accepted; null: any that is no failure. Error: what
+  // the last one said, or was refused for.
+  asio::awaitable<Result<Given>> ask(pb::Request request, Accept accept = nullptr);
+  asio::awaitable<Status> check_block(Digest digest, Bytes bytes);
+
   asio::any_io_executor executor_;
   asio::any_io_executor workers_;
   const Node& node_;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kStepBytes = 4 * limits::kMiB;
 constexpr std::chrono::milliseconds kStepTime{200};  // of a worker
+constexpr auto kPauseAfterFailure = std::chrono::minutes(1);
 
 // Each pass begins elsewhere: what comes last in all of them would never be reached by a node that
 // is started often.
@@ -65,7 +66,9 @@ asio::awaitable<void> Scrub::run() {
       ++counters_.passes;
     else
       spdlog::error("the scrub broke off: {}", done.error().message);
-    while (!stopping_ && !hurried_ && co_await wake_.wait_until(began + options_.period)) continue;
+    const Clock::duration pause =
+        done ? options_.period : std::min<Clock::duration>(options_.period, kPauseAfterFailure);
+    while (!stopping_ && !hurried_ && co_await wake_.wait_until(began + pause)) continue;
     hurried_ = false;
   }
 }

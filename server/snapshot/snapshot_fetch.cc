@@ -75,7 +75,7 @@ asio::awaitable<void> SnapshotFetch::run(Index index) {
 asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
   const auto began = Clock::now();
   pb::OpenSnapshotReply opened;
-  BALLAST_CO_TRY(const auto source, co_await open_at(index, opened));
+  BALLAST_CO_TRY(const auto source, co_await others_.open_snapshot(index, opened));
   spdlog::info("fetching a snapshot of entry {} from {}: {} blocks, {} MiB", opened.index(),
                source->address().to_string(), opened.blocks(), opened.block_bytes() >> 20);
   BALLAST_CO_TRY_STATUS(co_await check_space(opened));
@@ -92,28 +92,6 @@ asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
   spdlog::info("the snapshot of entry {} is whole after {} ms", base.index,
                (Clock::now() - began) / std::chrono::milliseconds(1));
   co_return Status{};
-}
-
-asio::awaitable<Result<std::shared_ptr<Replica>>> SnapshotFetch::open_at(
-    Index index, pb::OpenSnapshotReply& opened) {
-  Error last{Errc::kUnavailable, "no other member is known"};
-  for (const net::Endpoint& address : others_.addresses()) {
-    auto replica = co_await others_.connect(address);
-    if (!replica) {
-      last = replica.error();
-      continue;
-    }
-    pb::Request request;
-    request.mutable_open_snapshot()->set_index(index.value());
-    auto answer = co_await (*replica)->ask(std::move(request));
-    if (answer) {
-      opened = answer->reply.open_snapshot();
-      co_return *std::move(replica);
-    }
-    (*replica)->close();
-    last = answer.error();
-  }
-  co_return std::unexpected(std::move(last));
 }
 
 // Before it takes any: what this node has, here or on its way, need not come.

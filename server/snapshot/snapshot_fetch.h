@@ -58,8 +58,6 @@ class SnapshotFetch {
 
   asio::awaitable<void> run(Index index);
   asio::awaitable<Status> attempt(Index index);
-  asio::awaitable<Result<std::shared_ptr<Replica>>> open_at(Index index,
-                                                            pb::OpenSnapshotReply& opened);
   asio::awaitable<Status> fetch_rows(Replica& source, uint64_t id);
   asio::awaitable<Status> fetch_blocks();
   asio::awaitable<Status> check_space(const pb::OpenSnapshotReply& opened);

@@ -152,8 +152,11 @@ Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView* curre
     BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
     if (placed) continue;
     if (current != nullptr) {
-      BALLAST_TRY(const bool adopted, adopt(*current, digest));
-      if (adopted) continue;
+      const auto adopted = adopt(*current, digest);
+      // The rows in use may be damaged: others have the block.
+      if (!adopted && adopted.error().code != Errc::kCorrupt)
+        return std::unexpected(adopted.error());
+      if (adopted && *adopted) continue;
     }
     BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
     blocks.push_back(block_reference(digest, row));

@@ -35,13 +35,15 @@ Status note_segment(const std::string& directory, uint64_t sequence, GroupId gro
   BALLAST_TRY(const UniqueFd file, open_file(directory + "/" + segment_name(sequence), O_RDONLY));
   BALLAST_TRY(const uint64_t bytes, file_bytes(file));
   FileSource source(file, bytes);
-  BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
-  const auto header = parse_segment_header(block);
+  const auto block = source.fetch(0, kSegmentHeaderBytes);
+  if (!block) return {};
+  const auto header = parse_segment_header(*block);
   if (!header || header->group != group || header->sequence != sequence) return {};
   RowBatch batch(rows);
-  BALLAST_TRY_STATUS(scan_segment(
+  // Whatever ends it, what was found before is there.
+  (void)scan_segment(
       source, *header, kSegmentHeaderBytes, kNoPayloads,
-      [&](const RecordHeader& record, uint64_t) { return note_place(source, record, batch); }));
+      [&](const RecordHeader& record, uint64_t) { return note_place(source, record, batch); });
   batch.settle();
   return rows.write(batch.changes());
 }

@@ -11,7 +11,7 @@ namespace ballast::storage {
 
 // Writes the place of each Block entry's payload as a row of kind kPlace, for a snapshot to take
 // the blocks from there. Their payloads are not looked at: who reads them notices damage. A segment
-// whose records can't be followed gives those that can. Blocks on the disk. Errors: kIo, kCorrupt.
+// whose records can't be read or followed gives those that can. Blocks on the disk. Errors: kIo.
 Status note_places(const std::string& log_directory, GroupId group, RowStore& rows);
 
 }  // namespace ballast::storage

@@ -258,7 +258,7 @@ TEST_F(Repairs, a_manifest_that_has_rotted_is_brought_when_it_is_needed) {
   ASSERT_EQ(rot_all(log_of(node), "the-mark-of-the-first"), 1u);
   ASSERT_TRUE(client_.remove_version("m", 1));
   expect_whole(node);
-  EXPECT_TRUE(says(node, "needs a block that is damaged"));
+  EXPECT_TRUE(says(node, "can't be applied"));
 }
 
 TEST_F(Repairs, one_that_is_to_be_applied_again_is_brought_too) {
@@ -290,8 +290,9 @@ TEST_F(Repairs,
            });
   }));
   cluster_.start(node);
-  EXPECT_TRUE(RunningCluster::eventually([&] { return says(node, "beginning again with"); }));
-  EXPECT_TRUE(says(node, "the rows are given up"));
+  EXPECT_TRUE(
+      RunningCluster::eventually([&] { return says(node, "beginning again with the snapshot"); }));
+  EXPECT_TRUE(says(node, "can't be applied"));
   expect_whole(node);
 }
 
@@ -319,6 +320,14 @@ class LostRows : public Repairs {
     for (const auto& entry : fs::directory_iterator(state_of(node)))
       if (entry.path().string().ends_with(ending)) files.push_back(entry.path());
     return files;
+  }
+  // In the middle of the first data block of a table.
+  static void flip(const fs::path& path) {
+    std::fstream table(path, std::ios::in | std::ios::out | std::ios::binary);
+    table.seekg(200);
+    const int byte = table.get();
+    table.seekp(200);
+    table.put(static_cast<char>(byte ^ 0x20));
   }
   void expect_brought_again(const kvctl::LocalNode& node) {
     EXPECT_TRUE(RunningCluster::eventually(
@@ -357,16 +366,32 @@ TEST_F(LostRows, so_are_damaged_ones_that_cannot_be_opened) {
 TEST_F(LostRows, so_are_damaged_ones_that_a_verify_meets) {
   fill();
   const kvctl::LocalNode node = cluster_.follower();
-  const auto tables = files_of_rows(node, ".sst");
-  ASSERT_FALSE(tables.empty());
-  // The middle of its first data block.
-  std::fstream table(tables.front(), std::ios::in | std::ios::out | std::ios::binary);
-  table.seekp(200);
-  table.write("????????", 8);
-  table.close();
+  std::ranges::for_each(files_of_rows(node, ".sst"), flip);
   const client::VerifyReport report = verify(node);
   ASSERT_TRUE(report.error);
   EXPECT_EQ(report.error->code, Errc::kCorrupt) << report.error->message;
+  expect_brought_again(node);
+}
+
+TEST_F(LostRows, are_not_given_up_before_another_node_has_some_to_give) {
+  fill();
+  const kvctl::LocalNode node = cluster_.follower();
+  const auto nodes = cluster_.processes().nodes();
+  for (const kvctl::LocalNode& other : nodes)
+    if (other.id != node.id) cluster_.kill(other);
+  std::ranges::for_each(files_of_rows(node, ".sst"), flip);
+  EXPECT_TRUE(verify(node).error);
+  EXPECT_TRUE(
+      RunningCluster::eventually([&] { return says(node, "nobody has rows to take instead"); }));
+  EXPECT_FALSE(says(node, "the rows are given up"));
+  for (const kvctl::LocalNode& other : nodes)
+    if (other.id != node.id) cluster_.start(other);
+  // It does not ask all the time.
+  Client alone = cluster_.connect_to(node);
+  EXPECT_TRUE(RunningCluster::eventually([&] {
+    (void)alone.verify(/*deep=*/false);
+    return says(node, "beginning again with");
+  }));
   expect_brought_again(node);
 }
 

@@ -14,14 +14,6 @@ class RestoredBlocks : public testing::Test {
   Status restore(const Bytes& bytes) {
     return t.machine().restore_block(digest_of(reference_of(bytes)), bytes);
   }
-  void expect_whole(const Bytes& bytes) {
-    const auto block = t.machine().block(digest_of(reference_of(bytes)));
-    ASSERT_TRUE(block) << block.error().to_string();
-    EXPECT_TRUE(block->bytes == bytes);
-  }
-  int damaged() {
-    return t.machine().verify_blocks(std::nullopt, {std::chrono::hours(1)})->damaged_size();
-  }
   uint64_t live_bytes() {
     uint64_t bytes = 0;
     for (const auto& use : *t.machine().segments()) bytes += use.bytes;
@@ -37,11 +29,11 @@ TEST_F(RestoredBlocks, lie_where_they_lay) {
   t.stage(one_);
   t.stage(two_);
   t.payloads().damage(t.entries()[0]);
-  EXPECT_EQ(damaged(), 1);
+  EXPECT_EQ(t.damaged(), 1);
   ASSERT_TRUE(restore(one_));
-  EXPECT_EQ(damaged(), 0);
+  EXPECT_EQ(t.damaged(), 0);
   EXPECT_EQ(live_bytes(), 3000u);
-  expect_whole(one_);
+  t.expect_whole(one_);
 }
 
 TEST_F(RestoredBlocks, move_into_the_database_where_they_cannot) {
@@ -51,14 +43,14 @@ TEST_F(RestoredBlocks, move_into_the_database_where_they_cannot) {
   t.payloads().restores = false;
   ASSERT_TRUE(restore(one_));
   EXPECT_EQ(live_bytes(), 2000u);
-  expect_whole(one_);
+  t.expect_whole(one_);
   // Its segment is done with it.
   EXPECT_EQ(t.machine().move_blocks(1, 10'000).value_or(0), 2000u);
   EXPECT_EQ(t.machine().move_blocks(1, 10'000).value_or(1), 0u);
   ASSERT_TRUE(t.machine().flush());
   t.payloads().remove_segment(1);
   t.reopen();
-  EXPECT_EQ(damaged(), 0);
+  EXPECT_EQ(t.damaged(), 0);
   EXPECT_EQ(t.machine().applied().blocks, 2u);
 }
 
@@ -67,13 +59,13 @@ TEST_F(RestoredBlocks, in_the_database_are_written_over) {
   EXPECT_EQ(t.machine().move_blocks(1, 10'000).value_or(0), 1000u);
   const std::string key = bytes_key(digest_of(reference_of(one_)));
   ASSERT_TRUE(t.rows().write(std::vector<RowChange>{{key, "something else"}}));
-  EXPECT_EQ(damaged(), 1);
+  EXPECT_EQ(t.damaged(), 1);
   ASSERT_TRUE(restore(one_));
-  EXPECT_EQ(damaged(), 0);
+  EXPECT_EQ(t.damaged(), 0);
   ASSERT_TRUE(t.rows().write(std::vector<RowChange>{{key, std::nullopt}}));
-  EXPECT_EQ(damaged(), 1) << "no row says where it lies";
+  EXPECT_EQ(t.damaged(), 1) << "no row says where it lies";
   ASSERT_TRUE(restore(one_));
-  EXPECT_EQ(damaged(), 0);
+  EXPECT_EQ(t.damaged(), 0);
 }
 
 TEST_F(RestoredBlocks, are_those_that_are_stored_and_no_others) {
@@ -84,7 +76,7 @@ TEST_F(RestoredBlocks, are_those_that_are_stored_and_no_others) {
   ASSERT_FALSE(wrong);
   EXPECT_EQ(wrong.error().code, Errc::kInvalidArgument);
   EXPECT_EQ(t.digest(), before);
-  expect_whole(one_);
+  t.expect_whole(one_);
 }
 
 TEST_F(RestoredBlocks, let_an_entry_be_applied_that_needed_them) {

@@ -112,6 +112,30 @@ TEST_F(SnapshotTest, takes_over_what_the_node_has) {
   expect_installed(own_payloads_);
 }
 
+// Rows in use of which those that say where blocks lie are damaged.
+class DamagedRows final : public RowView {
+ public:
+  Result<std::optional<std::string>> get(const std::string&) const override {
+    return fail(Errc::kCorrupt, "a rotten table");
+  }
+  std::unique_ptr<RowCursor> scan(const std::string&, const std::string&) const override {
+    return nullptr;
+  }
+  Result<std::optional<std::string>> last_key(const std::string&,
+                                              const std::string&) const override {
+    return fail(Errc::kCorrupt, "a rotten table");
+  }
+};
+
+TEST_F(SnapshotTest, what_damaged_rows_in_use_do_not_tell_is_fetched) {
+  const auto incoming = open();
+  add_rows(*incoming);
+  const DamagedRows current;
+  const auto blocks = incoming->missing(&current, std::nullopt, 2 * kBlocks);
+  ASSERT_TRUE(blocks) << blocks.error().message;
+  EXPECT_EQ(blocks->size(), kBlocks);
+}
+
 TEST_F(SnapshotTest, what_has_arrived_survives_a_new_attempt_and_is_dropped_if_nothing_names_it) {
   std::vector<pb::BlockRef> blocks;
   {

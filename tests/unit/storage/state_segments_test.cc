@@ -54,14 +54,6 @@ class Segments : public testing::Test {
     EXPECT_TRUE(moved) << moved.error().to_string();
     return moved ? *moved : 0;
   }
-  void expect_whole(const Bytes& bytes) {
-    const auto block = t.machine().block(digest_of(reference_of(bytes)));
-    ASSERT_TRUE(block) << block.error().to_string();
-    EXPECT_TRUE(block->bytes == bytes);
-  }
-  int damaged() {
-    return t.machine().verify_blocks(std::nullopt, {std::chrono::hours(1)})->damaged_size();
-  }
 
   TemporaryDirectory directory_;
   StateTester t{directory_.path(), std::make_shared<TestPayloads>(kEntries)};
@@ -107,8 +99,8 @@ TEST_F(Segments, blocks_move_until_none_is_left) {
   ASSERT_TRUE(t.machine().flush());
   t.payloads().remove_segment(1);
   t.reopen();
-  for (const Bytes& bytes : blocks) expect_whole(bytes);
-  EXPECT_EQ(damaged(), 0);
+  for (const Bytes& bytes : blocks) t.expect_whole(bytes);
+  EXPECT_EQ(t.damaged(), 0);
   EXPECT_EQ(recount(t.rows()), uses());
 }
 
@@ -128,7 +120,7 @@ TEST_F(Segments, what_changes_between_moves_is_seen) {
   EXPECT_EQ(uses(), (Uses{{2, 2000, 1}}));
   t.payloads().remove_segment(1);
   for (const Bytes& bytes : {again, block_bytes(3, 3000), block_bytes(4, 4000)})
-    expect_whole(bytes);
+    t.expect_whole(bytes);
   EXPECT_EQ(recount(t.rows()), uses());
 }
 
@@ -147,11 +139,11 @@ TEST_F(Segments, what_cannot_be_read_stays_and_stops_no_other) {
               std::string::npos);
   }
   EXPECT_EQ(uses(), (Uses{{1, 1000, 1}}));
-  EXPECT_EQ(damaged(), 1);
+  EXPECT_EQ(t.damaged(), 1);
   t.payloads().damage(t.entries()[1]);  // repaired
   EXPECT_EQ(move(1, 10'000), 1000u);
   EXPECT_EQ(move(1, 10'000), 0u);
-  EXPECT_EQ(damaged(), 0);
+  EXPECT_EQ(t.damaged(), 0);
 }
 
 TEST_F(Segments, a_block_that_the_disk_refuses_to_read_is_a_damaged_one) {
@@ -173,14 +165,14 @@ TEST_F(Segments, a_reader_whose_segment_goes_looks_again) {
     t.payloads().remove_segment(1);
   };
   t.payloads().before_read = move_away;
-  expect_whole(bytes);
+  t.expect_whole(bytes);
 
   t.stage(block_bytes(2, 6000));
   t.payloads().before_read = [&] {
     EXPECT_EQ(move(1, 10'000), 6000u);
     t.payloads().remove_segment(1);
   };
-  EXPECT_EQ(damaged(), 0);
+  EXPECT_EQ(t.damaged(), 0);
 }
 
 TEST_F(Segments, a_reader_whose_block_goes_with_its_segment_finds_none) {
@@ -196,7 +188,7 @@ TEST_F(Segments, a_reader_whose_block_goes_with_its_segment_finds_none) {
 
   t.stage(block_bytes(2, 5000), 0);
   t.payloads().before_read = gone;
-  EXPECT_EQ(damaged(), 0) << "what isn't stored is not damaged";
+  EXPECT_EQ(t.damaged(), 0) << "what isn't stored is not damaged";
 }
 
 TEST_F(Segments, readers_never_miss_a_block_that_moves) {

@@ -235,6 +235,16 @@ class StateTester {
     return machine_->missing({&digest, 1})->empty();
   }
   std::string digest() const { return machine_->state_digest()->digest(); }
+  // The block is stored, with these bytes.
+  void expect_whole(const Bytes& bytes) const {
+    const auto block = machine_->block(digest_of(reference_of(bytes)));
+    ASSERT_TRUE(block) << block.error().to_string();
+    EXPECT_TRUE(block->bytes == bytes);
+  }
+  // How many blocks are.
+  int damaged() const {
+    return machine_->verify_blocks(std::nullopt, {std::chrono::hours(1)})->damaged_size();
+  }
   // The rows under the machine.
   RowStore& rows() { return *database_; }
   void reopen() {

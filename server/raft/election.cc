@@ -187,9 +187,8 @@ void Core::Impl::handle(const Message& message, const VoteRequest& request) {
       (request.last_term == log.last_term() && request.last_index >= log.last());
   const bool free = hard.vote == message.from || (hard.vote == NodeId() && leader == NodeId()) ||
                     (request.pre_vote && message.term > hard.term);
-  // A node without a configuration may be a wiped disk: whom it voted for before, nobody knows.
-  const bool granted = free && up_to_date && !configuration().voters.empty() &&
-                       (request.transfer || !hears_from_leader());
+  // Also one that has not learned of its membership yet: it may be the voter that is missing.
+  const bool granted = free && up_to_date && (request.transfer || !hears_from_leader());
   if (!granted) {
     send(message.from, VoteReply{.pre_vote = request.pre_vote, .granted = false});
     if (!request.pre_vote) retry_soon();  // that candidate may not win, and somebody must

@@ -157,14 +157,63 @@ void f32_to_f16(const float* from, uint16_t* to, size_t count) {
   }
 }
 
-// What a group's codes stand for. A scale costs one multiplication for the whole codebook.
-__m512 group_values(const DecodeTable& table, uint8_t scale) {
-  return _mm512_mul_ps(_mm512_set1_ps(table.magnitude[scale]),
-                       _mm512_load_ps(table.value[scale >> 7].data()));
-}
+// What the codes of a group stand for. A scale costs one multiplication for the whole codebook.
+class ValuesOneByOne {
+ public:
+  ValuesOneByOne(const DecodeTable& table, const uint8_t* scales)
+      : table_(table), scales_(scales) {}
+
+  __m512 of(size_t group) const {
+    const uint8_t scale = scales_[group];
+    return _mm512_mul_ps(_mm512_set1_ps(table_.magnitude[scale]),
+                         _mm512_load_ps(table_.value[scale >> 7].data()));
+  }
+
+ private:
+  const DecodeTable& table_;
+  const uint8_t* scales_;
+};
+
+// The same for many groups. One by one, the look-ups of their scales would take as long as all the
+// rest; here they are computed side by side, with their signs.
+template <size_t kGroups>
+class ValuesSideBySide {
+ public:
+  ValuesSideBySide(const DecodeTable& table, const uint8_t* scales)
+      : codebook_(_mm512_load_ps(table.value[0].data())),
+        zero_(_mm512_mask_blend_ps(_mm512_cmp_ps_mask(codebook_, _mm512_setzero_ps(), _CMP_EQ_OQ),
+                                   _mm512_set1_ps(-0.0f), _mm512_setzero_ps())) {
+    const __m512 octave = _mm512_load_ps(table.magnitude.data());
+    for (size_t i = 0; i < kGroups; i += 16) {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + i));
+      _mm512_store_ps(scales_.data() + i, scales_of(_mm512_cvtepu8_epi32(bytes), octave));
+    }
+  }
+
+  // The addition makes +0 of what the entry 0 gives, and leaves all others as they are.
+  __m512 of(size_t group) const {
+    return _mm512_fmadd_ps(_mm512_set1_ps(scales_[group]), codebook_, zero_);
+  }
+
+ private:
+  // The lower bits of a step choose from an octave, and the upper ones count octaves, which the
+  // exponent takes without rounding.
+  static __m512 scales_of(__m512i bytes, __m512 octave) {
+    const __m512i step = _mm512_and_si512(bytes, _mm512_set1_epi32(kZeroScale));
+    const __mmask16 some = _mm512_cmpneq_epi32_mask(step, _mm512_set1_epi32(kZeroScale));
+    const __m512i octaves = _mm512_slli_epi32(_mm512_srli_epi32(step, 4), 23);
+    const __m512i first = _mm512_castps_si512(_mm512_permutexvar_ps(step, octave));
+    const __m512i sign = _mm512_slli_epi32(_mm512_srli_epi32(bytes, 7), 31);
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_maskz_sub_epi32(some, first, octaves), sign));
+  }
+
+  __m512 codebook_;
+  __m512 zero_;
+  alignas(64) std::array<float, kGroups> scales_;
+};
 
 // Look-up tables of 32 values of 16 bits: the same 16 twice, or those of two groups.
-struct AsF16 {
+struct F16 {
   static __m512i twice(__m512 values) { return _mm512_broadcast_i64x4(narrow(values)); }
   static __m512i pair(__m512 first, __m512 second) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(narrow(first)), narrow(second), 1);
@@ -176,7 +225,7 @@ struct AsF16 {
   }
 };
 
-struct AsBF16 {
+struct BF16 {
   static __m512i twice(__m512 values) {
     return _mm512_permutexvar_epi16(upper_halves(), rounded(values));
   }
@@ -200,83 +249,92 @@ struct AsBF16 {
 };
 
 // A look-up ignores the upper bits of an index, so the low codes of a byte need no mask.
-template <size_t kGroup, bool kStreaming>
-void decode_f32(const DecodeTable& table, PackedUnits packed, void* out) {
-  constexpr size_t kQuarter = kUnitValues / 4;
-  // Of what is left to gain in the cache, this is most.
+struct AsF32 {
+  static constexpr size_t kUnitVectors = 4;
+
+  template <size_t kGroup, bool kStreaming, class Values>
+  static void decode(const Values& values, const uint8_t* codes, size_t units, __m512i* out) {
+    constexpr size_t kQuarter = kUnitValues / 4;
 #pragma clang loop unroll_count(4)
-  for (size_t unit = 0; unit < packed.units; ++unit) {
-    const uint8_t* scales = packed.scales + unit * (kUnitValues / kGroup);
-    const auto* codes = reinterpret_cast<const __m128i*>(packed.codes + unit * kUnitCodeBytes);
-    if constexpr (kStreaming) fetch_ahead(codes);
-    __m512 values[kUnitValues / kGroup];
-    for (size_t i = 0; i < kUnitValues / kGroup; ++i) values[i] = group_values(table, scales[i]);
-    __m512i index[4];
-    for (size_t half = 0; half < 2; ++half) {
-      index[half] = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes + half));
-      index[half + 2] = _mm512_srli_epi32(index[half], 4);
-    }
-    for (size_t quarter = 0; quarter < 4; ++quarter) {
-      const __m512 found =
-          _mm512_permutexvar_ps(index[quarter], values[quarter * kQuarter / kGroup]);
-      put<kStreaming>(out, unit * 4 + quarter, _mm512_castps_si512(found));
+    for (size_t unit = 0; unit < units; ++unit) {
+      const auto* from = reinterpret_cast<const __m128i*>(codes + unit * kUnitCodeBytes);
+      if constexpr (kStreaming) fetch_ahead(from);
+      // Before the first store, which for all the compiler knows might change what is read here.
+      __m512 group[kUnitValues / kGroup];
+      for (size_t i = 0; i < kUnitValues / kGroup; ++i)
+        group[i] = values.of(unit * kUnitValues / kGroup + i);
+      __m512i index[4];
+      for (size_t half = 0; half < 2; ++half) {
+        index[half] = _mm512_cvtepu8_epi32(_mm_loadu_si128(from + half));
+        index[half + 2] = _mm512_srli_epi32(index[half], 4);
+      }
+      for (size_t quarter = 0; quarter < 4; ++quarter) {
+        const __m512 found =
+            _mm512_permutexvar_ps(index[quarter], group[quarter * kQuarter / kGroup]);
+        put<kStreaming>(out, unit * 4 + quarter, _mm512_castps_si512(found));
+      }
     }
   }
-}
+};
+
+template <class Half>
+struct As16 {
+  static constexpr size_t kUnitVectors = 2;
+
+  template <size_t kGroup, bool kStreaming, class Values>
+  static void decode(const Values& values, const uint8_t* codes, size_t units, __m512i* out) {
+    constexpr size_t kHalf = kUnitValues / 2;
+    // Lanes 16 to 31 look into the second group.
+    const __m512i upper = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
+    for (size_t unit = 0; unit < units; ++unit) {
+      const auto* from = reinterpret_cast<const __m256i*>(codes + unit * kUnitCodeBytes);
+      if constexpr (kStreaming) fetch_ahead(from);
+      const __m512i pairs = _mm512_cvtepu8_epi16(_mm256_loadu_si256(from));
+      for (size_t half = 0; half < 2; ++half) {
+        const size_t group = (unit * kUnitValues + half * kHalf) / kGroup;
+        __m512i index = half == 0 ? pairs : _mm512_srli_epi16(pairs, 4);
+        __m512i found;
+        if constexpr (kGroup == 16) {
+          index = _mm512_or_si512(_mm512_and_si512(index, _mm512_set1_epi16(15)), upper);
+          found = Half::pair(values.of(group), values.of(group + 1));
+        } else {
+          found = Half::twice(values.of(group));
+        }
+        put<kStreaming>(out, unit * 2 + half, _mm512_permutexvar_epi16(index, found));
+      }
+    }
+  }
+};
 
 template <class As, size_t kGroup, bool kStreaming>
-void decode_16(const DecodeTable& table, PackedUnits packed, void* out) {
-  constexpr size_t kHalf = kUnitValues / 2;
-  // Lanes 16 to 31 look into the second group.
-  const __m512i upper = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(16), 1);
-  for (size_t unit = 0; unit < packed.units; ++unit) {
-    const uint8_t* scales = packed.scales + unit * (kUnitValues / kGroup);
-    const auto* codes = reinterpret_cast<const __m256i*>(packed.codes + unit * kUnitCodeBytes);
-    if constexpr (kStreaming) fetch_ahead(codes);
-    const __m512i pairs = _mm512_cvtepu8_epi16(_mm256_loadu_si256(codes));
-    for (size_t half = 0; half < 2; ++half) {
-      const uint8_t* pair = scales + half * kHalf / kGroup;
-      __m512i index = half == 0 ? pairs : _mm512_srli_epi16(pairs, 4);
-      __m512i values;
-      if constexpr (kGroup == 16) {
-        index = _mm512_or_si512(_mm512_and_si512(index, _mm512_set1_epi16(15)), upper);
-        values = As::pair(group_values(table, pair[0]), group_values(table, pair[1]));
-      } else {
-        values = As::twice(group_values(table, pair[0]));
-      }
-      put<kStreaming>(out, unit * 2 + half, _mm512_permutexvar_epi16(index, values));
-    }
+void decode_units(const DecodeTable& table, PackedUnits packed, __m512i* out) {
+  constexpr size_t kBatchUnits = 64;
+  constexpr size_t kGroups = kBatchUnits * kUnitValues / kGroup;
+  for (; packed.units >= kBatchUnits; packed.units -= kBatchUnits) {
+    const ValuesSideBySide<kGroups> values(table, packed.scales);
+    As::template decode<kGroup, kStreaming>(values, packed.codes, kBatchUnits, out);
+    packed.scales += kGroups;
+    packed.codes += kBatchUnits * kUnitCodeBytes;
+    out += kBatchUnits * As::kUnitVectors;
   }
-}
-
-template <bool kStreaming>
-void decode_f32_groups(const DecodeTable& table, PackedUnits packed, void* out) {
-  switch (packed.group) {
-    case 16: return decode_f32<16, kStreaming>(table, packed, out);
-    case 32: return decode_f32<32, kStreaming>(table, packed, out);
-    default: return decode_f32<64, kStreaming>(table, packed, out);
-  }
+  const ValuesOneByOne values(table, packed.scales);
+  As::template decode<kGroup, kStreaming>(values, packed.codes, packed.units, out);
 }
 
 template <class As, bool kStreaming>
-void decode_16_groups(const DecodeTable& table, PackedUnits packed, void* out) {
+void decode_groups(const DecodeTable& table, PackedUnits packed, void* out) {
+  auto* to = static_cast<__m512i*>(out);
   switch (packed.group) {
-    case 16: return decode_16<As, 16, kStreaming>(table, packed, out);
-    case 32: return decode_16<As, 32, kStreaming>(table, packed, out);
-    default: return decode_16<As, 64, kStreaming>(table, packed, out);
+    case 16: return decode_units<As, 16, kStreaming>(table, packed, to);
+    case 32: return decode_units<As, 32, kStreaming>(table, packed, to);
+    default: return decode_units<As, 64, kStreaming>(table, packed, to);
   }
 }
 
-void int4_to_f32(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
-  if (!may_stream(out, streaming)) return decode_f32_groups<false>(table, packed, out);
-  decode_f32_groups<true>(table, packed, out);
-  _mm_sfence();
-}
-
 template <class As>
-void int4_to_16(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
-  if (!may_stream(out, streaming)) return decode_16_groups<As, false>(table, packed, out);
-  decode_16_groups<As, true>(table, packed, out);
+void int4_to(const DecodeTable& table, PackedUnits packed, void* out, bool streaming) {
+  if (!may_stream(out, streaming)) return decode_groups<As, false>(table, packed, out);
+  decode_groups<As, true>(table, packed, out);
   _mm_sfence();
 }
 
@@ -386,9 +444,9 @@ void sparse4_to(const DecodeTable& table, const SparseUnits& sparse, void* out, 
 const Kernel& avx512_kernel() {
   static constexpr Kernel kKernel{
       .name = "avx512",
-      .int4_to_f32 = int4_to_f32,
-      .int4_to_f16 = int4_to_16<AsF16>,
-      .int4_to_bf16 = int4_to_16<AsBF16>,
+      .int4_to_f32 = int4_to<AsF32>,
+      .int4_to_f16 = int4_to<As16<F16>>,
+      .int4_to_bf16 = int4_to<As16<BF16>>,
       .int4_encode = int4_encode,
       .abs_max = abs_max,
       .f16_to_f32 = f16_to_f32,
@@ -409,9 +467,9 @@ const Kernel& avx512_kernel() {
       .int8 = {int8_decode, int8_encode},
       .lossless = lossless_kernel(translate),
       .count_ones = count_ones,
-      .sparse4_to_f32 = sparse4_to<float, int4_to_f32>,
-      .sparse4_to_f16 = sparse4_to<uint16_t, int4_to_16<AsF16>>,
-      .sparse4_to_bf16 = sparse4_to<uint16_t, int4_to_16<AsBF16>>,
+      .sparse4_to_f32 = sparse4_to<float, int4_to<AsF32>>,
+      .sparse4_to_f16 = sparse4_to<uint16_t, int4_to<As16<F16>>>,
+      .sparse4_to_bf16 = sparse4_to<uint16_t, int4_to<As16<BF16>>>,
   };
   return kKernel;
 }

@@ -60,6 +60,7 @@ class Contents {
 };
 
 struct Window {
+  Clock::time_point start;  // of the calls; those that end from `begin` to `end` count
   Clock::time_point begin;
   Clock::time_point end;
 };
@@ -104,13 +105,21 @@ class LoadClient {
                 tensor.data.size(), options_.bytes);
   }
 
-  // Calls until the window's end, and counts those that end inside it.
-  void run(Window window) {
-    while (Clock::now() < window.end) {
+  // Calls until the window's end, and counts those that end inside it. Each client has its own
+  // share of the times when a call is due.
+  void run(Window window, size_t client) {
+    const std::chrono::duration<double> apart(options_.rate == 0 ? 0 : 1 / options_.rate);
+    const auto due_at = [&](size_t call) {
+      const auto number = static_cast<double>(call * options_.clients + client);
+      return window.start + std::chrono::duration_cast<Clock::duration>(number * apart);
+    };
+    for (size_t call = 0;; ++call) {
+      const auto begin = options_.rate != 0 ? due_at(call) : Clock::now();
+      if (std::max(begin, Clock::now()) >= window.end) return;
+      if (options_.rate != 0) std::this_thread::sleep_until(begin);
       const size_t key = random_() % options_.keys;
       const bool is_put =
           options_.mix == Mix::kPut || (options_.mix == Mix::kMixed && random_() % 2 == 0);
-      const auto begin = Clock::now();
       const auto done = is_put ? put(key) : get(key);
       const auto end = Clock::now();
       if (end < window.begin || end > window.end) continue;
@@ -218,10 +227,11 @@ Result<LoadReport> run_load(const LoadOptions& options) {
 
   LoadReport report;
   if (filled) {
-    const auto begin = Clock::now() + options.warm_up;
-    const Window window{begin, begin + options.time};
-    BALLAST_TRY_STATUS(on_every_client(clients, [&](LoadClient& client, size_t) -> Status {
-      client.run(window);
+    const auto start = Clock::now();
+    const auto begin = start + options.warm_up;
+    const Window window{start, begin, begin + options.time};
+    BALLAST_TRY_STATUS(on_every_client(clients, [&](LoadClient& client, size_t i) -> Status {
+      client.run(window, i);
       return {};
     }));
     report.seconds = std::chrono::duration<double>(options.time).count();

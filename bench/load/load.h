@@ -1,5 +1,5 @@
-// Closed-loop load on a cluster: each client has one call under way at a time, and begins the next
-// when it ends.
+// Load on a cluster: each client has one call under way at a time, and begins the next when it ends,
+// or when it is due.
 #pragma once
 
 #include <chrono>
@@ -26,6 +26,9 @@ struct LoadOptions {
   client::ReadLevel read = client::ReadLevel::kLinearizable;
   unsigned clients = 4;
   unsigned keys = 64;
+  // Calls a second, of all clients together; 0: as fast as they can. The latency of a call then
+  // counts from when it was due, so that one which is late makes those behind it late too.
+  double rate = 0;
   std::chrono::milliseconds warm_up{1000};  // not counted
   std::chrono::milliseconds time{5000};
   client::milliseconds deadline{30'000};  // of each call

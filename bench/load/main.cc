@@ -79,9 +79,9 @@ Json to_json(const CallFigures& figures, const LoadOptions& options, double seco
 }
 
 void print_json(const LoadReport& report, const LoadOptions& options, const Words& words) {
-  Json json{{"op", words.mix},      {"size", options.bytes},    {"codec", words.codec},
-            {"ack", words.ack},     {"read", words.read},       {"clients", options.clients},
-            {"keys", options.keys}, {"seconds", report.seconds}};
+  Json json{{"op", words.mix},      {"size", options.bytes}, {"codec", words.codec},
+            {"ack", words.ack},     {"read", words.read},    {"clients", options.clients},
+            {"keys", options.keys}, {"rate", options.rate},  {"seconds", report.seconds}};
   if (options.mix != Mix::kGet) json["put"] = to_json(report.put, options, report.seconds);
   if (options.mix != Mix::kPut) json["get"] = to_json(report.get, options, report.seconds);
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
@@ -133,6 +133,10 @@ void add_options(CLI::App& app, LoadOptions& options, Words& words) {
       ->capture_default_str();
   app.add_option("--keys", options.keys, "Keys that are written and read")
       ->check(CLI::Range(1, 1'000'000))
+      ->capture_default_str();
+  app.add_option("--rate", options.rate,
+                 "Calls a second, of all clients together; 0: as fast as they can")
+      ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   app.add_option("--seconds", words.seconds, "Time that is measured")
       ->check(CLI::Range(0.1, 86'400.0))

@@ -44,13 +44,14 @@ constexpr uint32_t shift_one_zero_byte(uint32_t state) {
   return kTable[state & 0xFF] ^ (state >> 8);
 }
 
+// Shifting is linear: what a value becomes is the sum of what its bits become.
 ShiftTable make_shift_table() {
   ShiftTable table{};
-  for (uint32_t byte = 0; byte < 4; ++byte) {
+  for (uint32_t bit = 0; bit < 32; ++bit) {
+    uint32_t shifted = 1U << bit;
+    for (size_t i = 0; i < kStride; ++i) shifted = shift_one_zero_byte(shifted);
     for (uint32_t value = 0; value < 256; ++value) {
-      uint32_t state = value << (8 * byte);
-      for (size_t i = 0; i < kStride; ++i) state = shift_one_zero_byte(state);
-      table[byte][value] = state;
+      if ((value >> bit % 8 & 1) != 0) table[bit / 8][value] ^= shifted;
     }
   }
   return table;

@@ -150,6 +150,8 @@ class Node {
   const storage::StateMachine& state() const { return *state_; }
   // Of the entries behind `match`: what a follower still has to receive.
   uint64_t bytes_after(Index match) const;
+  // Whether this node has the entries behind `index`, and will not forget them for a while.
+  bool log_goes_on_from(Index index) const;
   // Puts the bytes of a damaged block back. Errors: those of StateMachine::restore_block();
   // kUnavailable if the node stops.
   asio::awaitable<Status> restore_block(Digest digest, Bytes bytes);

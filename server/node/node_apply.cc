@@ -262,6 +262,11 @@ Index Node::forgettable(Index flushed) const {
   return core_.base().index;
 }
 
+bool Node::log_goes_on_from(Index index) const {
+  if (index < core_.base().index || index > core_.last()) return false;
+  return log_keep_bytes_ == 0 || bytes_after(index) <= log_keep_bytes_ / 2;
+}
+
 void Node::forget_log(Index flushed) {
   if (log_keep_bytes_ == 0 || forgetting_ || stopping_) return;
   const Index upto = log_->may_begin_behind(forgettable(flushed));

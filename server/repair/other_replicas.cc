@@ -74,9 +74,10 @@ asio::awaitable<Result<Bytes>> OtherReplicas::block(Digest digest) {
 }
 
 asio::awaitable<Result<std::shared_ptr<Replica>>> OtherReplicas::open_snapshot(
-    Index index, pb::OpenSnapshotReply& opened) {
+    Index index, Index has, pb::OpenSnapshotReply& opened) {
   pb::Request request;
   request.mutable_open_snapshot()->set_index(index.value());
+  request.mutable_open_snapshot()->set_has(has.value());
   BALLAST_CO_TRY(const Given given, co_await ask(std::move(request)));
   opened = given.answer.reply.open_snapshot();
   co_return given.by;

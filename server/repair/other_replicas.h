@@ -36,8 +36,9 @@ class OtherReplicas {
   // one said.
   asio::awaitable<Result<Bytes>> block(Digest digest);
 
-  // A snapshot that shows this entry, to be read by way of the connection. Error likewise.
-  asio::awaitable<Result<std::shared_ptr<Replica>>> open_snapshot(Index index,
+  // A snapshot that shows this entry, to be read by way of the connection; none if the log goes on
+  // from the entry `has`, where that is not 0. Error likewise.
+  asio::awaitable<Result<std::shared_ptr<Replica>>> open_snapshot(Index index, Index has,
                                                                   pb::OpenSnapshotReply& opened);
 
   // Whether one of them has rows that are whole, to the last one. Error likewise.

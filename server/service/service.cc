@@ -312,8 +312,10 @@ asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& reques
 asio::awaitable<Result<Answer>> Service::get_block(const pb::GetBlock& request) {
   BALLAST_CO_TRY_STATUS(check_rows());
   BALLAST_CO_TRY(const Digest digest, Digest::from_raw(request.digest()));
-  BALLAST_CO_TRY(storage::StateMachine::Block block,
-                 co_await net::on_worker(workers_, [&] { return node_.state().block(digest); }));
+  const auto from = request.once() ? storage::ReadFrom::kDisk : storage::ReadFrom::kCache;
+  BALLAST_CO_TRY(storage::StateMachine::Block block, co_await net::on_worker(workers_, [&] {
+                   return node_.state().block(digest, from);
+                 }));
   Answer answer;
   answer.payload_crc = block.reference.crc32c();
   answer.payload = std::move(block.bytes);
@@ -404,6 +406,10 @@ asio::awaitable<Result<Answer>> Service::drain(const pb::Drain& request, Deadlin
 Result<Answer> Service::open_snapshot(const pb::OpenSnapshot& request) {
   Answer answer;
   pb::OpenSnapshotReply& reply = *answer.reply.mutable_open_snapshot();
+  if (request.has() != 0 && node_.log_goes_on_from(Index(request.has()))) {
+    reply.set_log_goes_on(true);
+    return answer;
+  }
   BALLAST_TRY(reply, snapshots_.open(node_.state(), Index(request.index())));
   const Index at(reply.index());
   if (at < node_.core().base().index)
@@ -418,6 +424,7 @@ asio::awaitable<Result<Answer>> Service::read_snapshot(const pb::ReadSnapshot& r
   BALLAST_CO_TRY(const storage::SnapshotPage page, co_await net::on_worker(workers_, [&] {
                    return storage::snapshot_page(*rows, request.after(), kSnapshotPageBytes);
                  }));
+  if (page.last) snapshots_.close(request.id());
   Answer answer;
   answer.reply.mutable_read_snapshot()->set_last(page.last);
   answer.payload = Bytes::copy_of(page.rows.SerializeAsString());

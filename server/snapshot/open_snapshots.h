@@ -20,6 +20,7 @@ class OpenSnapshots {
   Result<pb::OpenSnapshotReply> open(const storage::StateMachine& state, Index index);
   // Error kNotFound if there is none of that number, or it was not used for a minute.
   Result<std::shared_ptr<const storage::RowView>> find(uint64_t id);
+  void close(uint64_t id) { open_.erase(id); }
 
  private:
   struct Open {

@@ -11,21 +11,47 @@ namespace ballast::server {
 namespace {
 
 constexpr auto kPauseAfterFailure = std::chrono::seconds(1);
-constexpr size_t kBlocksOfBatch = 64;  // what a crash loses at most
+constexpr size_t kWantedMin = 64;    // blocks; fewer, and more are looked for
+constexpr size_t kLookedFor = 1024;  // at once
 constexpr int kConnectionsPerReplica = 2;
-constexpr int kTriesPerBlock = 3;  // at each connection, on average
+constexpr int kTriesPerBlock = 3;  // at each replica
+// If the log still goes on faster than blocks come, there is nothing to wait for.
+constexpr int kRoundsMax = 8;
 
 }  // namespace
 
 struct SnapshotFetch::Pull {
-  explicit Pull(asio::any_io_executor executor) : changed(std::move(executor)) {}
+  struct Wanted {
+    pb::BlockRef block;
+    int tries_left;
+  };
 
-  bool over() const { return unfinished == 0 || !failure.message.empty(); }
+  Pull(asio::any_io_executor executor, net::Endpoint source)
+      : source(std::move(source)), changed(std::move(executor)) {}
 
-  std::deque<pb::BlockRef> wanted;
-  size_t unfinished = 0;  // the wanted ones, and those that are under way
-  int tries_left = 0;
-  Error failure{Errc::kInternal, ""};  // why it is over too early
+  bool over() const { return failure || (all_are_known && unfinished == 0); }
+  void fail_with(Error error) {
+    if (!over()) failure = std::move(error);
+    changed.notify();
+  }
+
+  bool asks_source(const Replica& replica) const { return replica.address() == source; }
+  std::optional<Wanted> next(const Replica& replica) {
+    auto& blocks = asks_source(replica) && !disputed.empty() ? disputed : wanted;
+    if (blocks.empty()) return std::nullopt;
+    Wanted first = std::move(blocks.front());
+    blocks.pop_front();
+    return first;
+  }
+
+  const net::Endpoint source;  // of the rows
+  int source_connections = 0;
+  std::deque<Wanted> wanted;
+  std::deque<Wanted> disputed;  // others don't have them: the source knows why
+  bool all_are_known = false;   // nothing will be wanted any more but these
+  size_t unfinished = 0;        // of both, and those that are under way
+  size_t gone = 0;
+  std::optional<Error> failure;  // why it is over too early
   int running = 0;
   net::Signal changed;
 };
@@ -34,7 +60,7 @@ SnapshotFetch::SnapshotFetch(asio::any_io_executor executor, const asio::any_io_
                              Node& node, OtherReplicas& others, FetchOptions options,
                              std::function<void()> on_whole)
     : executor_(executor),
-      workers_(asio::make_strand(workers)),
+      workers_(workers),
       node_(node),
       others_(others),
       options_(std::move(options)),
@@ -74,24 +100,36 @@ asio::awaitable<void> SnapshotFetch::run(Index index) {
 
 asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
   const auto began = Clock::now();
-  pb::OpenSnapshotReply opened;
-  BALLAST_CO_TRY(const auto source, co_await others_.open_snapshot(index, opened));
-  spdlog::info("fetching a snapshot of entry {} from {}: {} blocks, {} MiB", opened.index(),
-               source->address().to_string(), opened.blocks(), opened.block_bytes() >> 20);
-  BALLAST_CO_TRY_STATUS(co_await check_space(opened));
-  progress_ = {.index = Index(opened.index()), .block_bytes = opened.block_bytes()};
-  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this]() -> Status {
-    BALLAST_TRY(incoming_, storage::IncomingSnapshot::open(options_.incoming));
-    return incoming_->begin();
-  }));
-  BALLAST_CO_TRY_STATUS(co_await fetch_rows(*source, opened.id()));
-  source->close();
-  BALLAST_CO_TRY_STATUS(co_await fetch_blocks());
-  const storage::LogBase base{Index(opened.index()), Term(opened.term()), opened.chain()};
+  BALLAST_CO_TRY(incoming_, co_await net::on_worker(workers_, [this] {
+                   return storage::IncomingSnapshot::open(options_.incoming);
+                 }));
+  storage::LogBase base;
+  for (int round = 0; round < kRoundsMax; ++round) {
+    pb::OpenSnapshotReply opened;
+    BALLAST_CO_TRY(const auto source, co_await others_.open_snapshot(index, base.index, opened));
+    if (opened.log_goes_on()) break;
+    spdlog::info("fetching a snapshot of entry {} from {}: {} blocks, {} MiB", opened.index(),
+                 source->address().to_string(), opened.blocks(), opened.block_bytes() >> 20);
+    BALLAST_CO_TRY_STATUS(co_await bring(*source, opened));
+    base = {Index(opened.index()), Term(opened.term()), opened.chain()};
+    index = base.index;
+  }
   BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [&] { return incoming_->finish(base); }));
   spdlog::info("the snapshot of entry {} is whole after {} ms", base.index,
                (Clock::now() - began) / std::chrono::milliseconds(1));
   co_return Status{};
+}
+
+asio::awaitable<Status> SnapshotFetch::bring(Replica& source, const pb::OpenSnapshotReply& opened) {
+  BALLAST_CO_TRY_STATUS(co_await check_space(opened));
+  progress_.index = Index(opened.index());
+  progress_.block_bytes = opened.block_bytes();
+  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this] { return incoming_->begin(); }));
+  BALLAST_CO_TRY_STATUS(co_await fetch_rows(source, opened.id()));
+  source.close();
+  BALLAST_CO_TRY_STATUS(
+      co_await net::on_worker(workers_, [this] { return incoming_->drop_unnamed(); }));
+  co_return co_await fetch_blocks(source.address());
 }
 
 // Before it takes any: what this node has, here or on its way, need not come.
@@ -129,37 +167,51 @@ asio::awaitable<Status> SnapshotFetch::fetch_rows(Replica& source, uint64_t id) 
   co_return Status{};
 }
 
-asio::awaitable<Status> SnapshotFetch::fetch_blocks() {
-  const auto pull = std::make_unique<Pull>(executor_);
-  std::optional<Digest> after;
-  while (true) {
-    if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
-    BALLAST_CO_TRY(const auto blocks, co_await net::on_worker(workers_, [&] {
-                     return incoming_->missing(node_.state().rows().get(), after, kBlocksOfBatch);
-                   }));
-    if (blocks.empty()) break;
-    BALLAST_CO_TRY(after, Digest::from_raw(blocks.back().digest()));
-    pull->wanted.assign(blocks.begin(), blocks.end());
-    pull->unfinished = blocks.size();
-    const auto addresses = others_.addresses();
-    pull->tries_left = kTriesPerBlock * static_cast<int>(addresses.size() * kBlocksOfBatch);
-    for (int i = 0; i < kConnectionsPerReplica; ++i) {
-      for (const net::Endpoint& address : addresses) {
-        ++pull->running;
-        asio::co_spawn(executor_, pull_from(address, *pull), [&pull = *pull](std::exception_ptr e) {
-          BALLAST_CHECK(!e, "fetching blocks threw");
-          --pull.running;
-          pull.changed.notify();
-        });
-      }
+asio::awaitable<Status> SnapshotFetch::fetch_blocks(const net::Endpoint& source) {
+  const auto pull = std::make_unique<Pull>(executor_, source);
+  for (int i = 0; i < kConnectionsPerReplica; ++i) {
+    for (net::Endpoint& address : others_.addresses()) {
+      ++pull->running;
+      asio::co_spawn(executor_, pull_from(std::move(address), *pull),
+                     [&pull = *pull](std::exception_ptr error) {
+                       BALLAST_CHECK(!error, "fetching blocks threw");
+                       --pull.running;
+                       pull.changed.notify();
+                     });
     }
-    while (pull->running > 0) co_await pull->changed.wait_until(Clock::time_point::max());
-    if (pull->unfinished > 0)
-      co_return fail(pull->failure.code, "{} blocks did not come: {}", pull->unfinished,
-                     pull->failure.message);
-    BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this] { return incoming_->flush(); }));
   }
-  spdlog::info("{} MiB of blocks were fetched", progress_.came_bytes >> 20);
+  const Status looked = co_await look_for_wanted(*pull);
+  if (!looked) pull->fail_with(looked.error());
+  while (pull->running > 0) co_await pull->changed.wait_until(Clock::time_point::max());
+  if (pull->failure)
+    co_return fail(pull->failure->code, "{} blocks did not come: {}", pull->unfinished,
+                   pull->failure->message);
+  spdlog::info("{} MiB of blocks were fetched, {} blocks have been deleted since",
+               progress_.came_bytes >> 20, pull->gone);
+  co_return Status{};
+}
+
+// Finds out what is wanted, shortly before it is asked for.
+asio::awaitable<Status> SnapshotFetch::look_for_wanted(Pull& pull) {
+  const int tries = kTriesPerBlock * static_cast<int>(others_.addresses().size());
+  std::optional<Digest> after;
+  while (!pull.over()) {
+    if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
+    if (pull.running == 0) co_return fail(Errc::kUnavailable, "no other member can be asked");
+    if (pull.wanted.size() >= kWantedMin) {
+      co_await pull.changed.wait_until(Clock::time_point::max());
+      continue;
+    }
+    BALLAST_CO_TRY(const auto blocks, co_await net::on_worker(workers_, [&] {
+                     return incoming_->missing(node_.state().rows().get(), after, kLookedFor);
+                   }));
+    for (const pb::BlockRef& block : blocks) pull.wanted.push_back({block, tries});
+    pull.unfinished += blocks.size();
+    pull.all_are_known = blocks.empty();
+    pull.changed.notify();
+    if (pull.all_are_known) break;
+    BALLAST_CO_TRY(after, Digest::from_raw(blocks.back().digest()));
+  }
   co_return Status{};
 }
 
@@ -167,40 +219,54 @@ asio::awaitable<void> SnapshotFetch::pull_from(net::Endpoint address, Pull& pull
   auto replica = co_await others_.connect(std::move(address));
   if (!replica) {
     // Others may bring everything; only if none is left this is why.
-    if (pull.running == 1 && pull.unfinished > 0) pull.failure = replica.error();
+    if (pull.running == 1) pull.fail_with(replica.error());
     co_return;
   }
+  const bool is_source = pull.asks_source(**replica);
+  pull.source_connections += is_source ? 1 : 0;
   while (!pull.over() && co_await pull_one(**replica, pull)) continue;
   (*replica)->close();
+  // Another member's rows will do as well.
+  if (is_source && --pull.source_connections == 0)
+    pull.fail_with({Errc::kUnavailable, "the member that gave the rows is gone"});
 }
 
 // False if the connection is of no more use.
 asio::awaitable<bool> SnapshotFetch::pull_one(Replica& replica, Pull& pull) {
-  if (pull.wanted.empty()) {
+  auto wanted = pull.next(replica);
+  if (!wanted) {
     co_await pull.changed.wait_until(Clock::time_point::max());
     co_return true;
   }
-  const pb::BlockRef block = std::move(pull.wanted.front());
-  pull.wanted.pop_front();
-  pb::Request request;
-  request.mutable_get_block()->set_digest(block.digest());
-  auto answer = co_await replica.ask(std::move(request));
-  Status added = answer ? Status{} : std::unexpected(answer.error());
-  if (answer) {
-    added = co_await net::on_worker(workers_,
-                                    [&] { return incoming_->add_block(block, answer->payload); });
-  }
-  if (added) {
-    progress_.came_bytes += block.length();
+  const Status came = co_await pull_block(replica, wanted->block);
+  const bool not_found = !came && came.error().code == Errc::kNotFound;
+  // The source had it when it gave the rows: an entry behind them has deleted it, and will do so
+  // here.
+  const bool gone = not_found && pull.asks_source(replica);
+  if (came || gone) {
     --pull.unfinished;
+    progress_.came_bytes += came ? wanted->block.length() : 0;
+    pull.gone += gone ? 1 : 0;
+  } else if (not_found) {
+    pull.disputed.push_back(*std::move(wanted));
+  } else if (--wanted->tries_left <= 0) {
+    pull.fail_with(came.error());
   } else {
-    pull.wanted.push_back(block);
-    if (--pull.tries_left <= 0 || pull.running == 1) pull.failure = added.error();
+    pull.wanted.push_back(*std::move(wanted));
   }
   pull.changed.notify();
-  const auto until = throttle_.take(added ? block.length() : 0);
+  const auto until = throttle_.take(came ? wanted->block.length() : 0);
   while (!pull.over() && !stopping_ && co_await pull.changed.wait_until(until)) continue;
   co_return !replica.closed();
+}
+
+asio::awaitable<Status> SnapshotFetch::pull_block(Replica& replica, const pb::BlockRef& block) {
+  pb::Request request;
+  request.mutable_get_block()->set_digest(block.digest());
+  request.mutable_get_block()->set_once(true);
+  BALLAST_CO_TRY(const Replica::Answer answer, co_await replica.ask(std::move(request)));
+  co_return co_await net::on_worker(workers_,
+                                    [&] { return incoming_->add_block(block, answer.payload); });
 }
 
 }  // namespace ballast::server

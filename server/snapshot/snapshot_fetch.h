@@ -1,7 +1,9 @@
 // Brings a snapshot from the other nodes when the primary's log does not reach back to where this
 // node's ends: the rows of one moment from whoever has applied enough, then the blocks that this
-// node lacks, by digest, from all members at once. What it has brought survives failures and
-// restarts; an attempt that fails is made again when the core says once more that it needs one.
+// node lacks, by digest, from all members at once. While the log has gone on by more than is kept
+// of it, newer rows are brought, and the blocks that are new in them. What it has brought survives
+// failures and restarts; an attempt that fails is made again when the core says once more that it
+// needs one.
 #pragma once
 
 #include <deque>
@@ -53,19 +55,22 @@ class SnapshotFetch {
   const SnapshotProgress& progress() const { return progress_; }
 
  private:
-  // The blocks of one attempt that are still to come.
+  // The blocks of some rows that are still to come.
   struct Pull;
 
   asio::awaitable<void> run(Index index);
   asio::awaitable<Status> attempt(Index index);
+  asio::awaitable<Status> bring(Replica& source, const pb::OpenSnapshotReply& opened);
   asio::awaitable<Status> fetch_rows(Replica& source, uint64_t id);
-  asio::awaitable<Status> fetch_blocks();
+  asio::awaitable<Status> fetch_blocks(const net::Endpoint& source);
   asio::awaitable<Status> check_space(const pb::OpenSnapshotReply& opened);
+  asio::awaitable<Status> look_for_wanted(Pull& pull);
   asio::awaitable<void> pull_from(net::Endpoint address, Pull& pull);
   asio::awaitable<bool> pull_one(Replica& replica, Pull& pull);
+  asio::awaitable<Status> pull_block(Replica& replica, const pb::BlockRef& block);
 
   asio::any_io_executor executor_;
-  asio::any_io_executor workers_;  // one thing after the other
+  asio::any_io_executor workers_;
   Node& node_;
   OtherReplicas& others_;
   FetchOptions options_;

@@ -172,9 +172,9 @@ Result<std::vector<Digest>> StateMachine::missing(std::span<const Digest> digest
   return missing;
 }
 
-Result<StateMachine::Block> StateMachine::block(const Digest& digest) const {
+Result<StateMachine::Block> StateMachine::block(const Digest& digest, ReadFrom from) const {
   // One moment for all its rows: else a block that is reclaimed between them looks damaged.
-  auto stored = impl_->stored_block(*impl_->store->snapshot(), digest, ReadFrom::kCache);
+  auto stored = impl_->stored_block(*impl_->store->snapshot(), digest, from);
   if (!stored) {
     impl_->note_damage(digest, stored.error());
     return std::unexpected(std::move(stored).error());

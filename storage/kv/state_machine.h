@@ -108,7 +108,7 @@ class StateMachine {
     pb::BlockRef reference;
     Bytes bytes;
   };
-  Result<Block> block(const Digest& digest) const;
+  Result<Block> block(const Digest& digest, ReadFrom from = ReadFrom::kCache) const;
 
   // What verify_blocks() may take before it stops, but for one block at least.
   struct VerifyBudget {

@@ -88,11 +88,22 @@ std::string arrived_key(const Digest& digest) {
   return kind_key(RowKind::kArrived) + std::string(digest.text());
 }
 
+template <class Each>
+Status each_arrived(const RowView& rows, Each each) {
+  const std::string prefix = kind_key(RowKind::kArrived);
+  const auto found = rows.scan(prefix, prefix_end(prefix));
+  for (; found->valid(); found->next()) {
+    BALLAST_TRY(const Digest digest, Digest::from_raw(found->key().substr(prefix.size())));
+    BALLAST_TRY_STATUS(each(digest));
+  }
+  return found->status();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<IncomingSnapshot>> IncomingSnapshot::open(StateOptions options) {
   BALLAST_TRY_STATUS(make_directories(options.directory));
-  BALLAST_TRY(auto store, open_database(options));
+  BALLAST_TRY(auto store, open_database(options, DatabaseUse::kFill));
   return over(std::move(store));
 }
 
@@ -176,19 +187,23 @@ Status IncomingSnapshot::add_block(const pb::BlockRef& reference, const Bytes& b
 
 Status IncomingSnapshot::flush() { return store_->flush(); }
 
-// Blocks that arrived for an earlier attempt and that these rows do not name, and the marks of all.
-Status IncomingSnapshot::drop_leftovers() {
+Status IncomingSnapshot::drop_unnamed() {
   Batch batch(*store_);
-  const std::string prefix = kind_key(RowKind::kArrived);
-  const auto rows = store_->scan(prefix, prefix_end(prefix));
-  for (; rows->valid(); rows->next()) {
-    BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
+  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest& digest) -> Status {
     BALLAST_TRY(const auto named, store_->get(block_key(digest)));
     BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
-    if (!named || placed) BALLAST_TRY_STATUS(batch.erase(bytes_key(digest)));
-    BALLAST_TRY_STATUS(batch.erase(std::string(rows->key())));
-  }
-  BALLAST_TRY_STATUS(rows->status());
+    if (named && !placed) return {};
+    BALLAST_TRY_STATUS(batch.erase(bytes_key(digest)));
+    return batch.erase(arrived_key(digest));
+  }));
+  return batch.write();
+}
+
+// From now on it does not matter which blocks were brought.
+Status IncomingSnapshot::drop_marks() {
+  Batch batch(*store_);
+  BALLAST_TRY_STATUS(each_arrived(
+      *store_, [&](const Digest& digest) { return batch.erase(arrived_key(digest)); }));
   return batch.write();
 }
 
@@ -198,7 +213,8 @@ Status IncomingSnapshot::finish(const LogBase& base) {
     return fail(Errc::kCorrupt, "the snapshot's rows are not those of entry {}", base.index);
   BALLAST_TRY_STATUS(check_row_format(applied->format()));
   BALLAST_TRY_STATUS(check_totals(*store_, *applied));
-  BALLAST_TRY_STATUS(drop_leftovers());
+  BALLAST_TRY_STATUS(drop_unnamed());
+  BALLAST_TRY_STATUS(drop_marks());
   BALLAST_TRY_STATUS(take_over_rows(*store_, *applied));
   pb::InstalledRow installed;
   installed.set_index(base.index.value() + (BALLAST_PLANTED(kSnapshotGap) ? 1 : 0));

@@ -39,12 +39,16 @@ class IncomingSnapshot {
   // null if there are none.
   Result<std::vector<pb::BlockRef>> missing(const RowView* current,
                                             const std::optional<Digest>& after, size_t limit);
-  // The bytes of a block; kCorrupt if they are not those of the reference.
+  // The bytes of a block; kCorrupt if they are not those of the reference. May be called on several
+  // threads, beside missing(). Durable after flush(), or as many bytes later as two write buffers
+  // hold.
   Status add_block(const pb::BlockRef& reference, const Bytes& bytes);
-  // Makes durable what has arrived.
   Status flush();
+  // The rows are there: blocks that arrived for those of an earlier attempt, and that these do not
+  // name, make room.
+  Status drop_unnamed();
 
-  // All blocks are there: the database becomes one that open_segment_log() can be opened for with
+  // All blocks are there, but for those that entries behind these rows have deleted: the database becomes one that open_segment_log() can be opened for with
   // installed_base(). Durable when it returns. `base` is the entry that the rows show. Error also
   // kRefused for rows of a format that this version does not know.
   Status finish(const LogBase& base);
@@ -52,7 +56,7 @@ class IncomingSnapshot {
  private:
   explicit IncomingSnapshot(std::unique_ptr<RowStore> store) : store_(std::move(store)) {}
   Result<bool> adopt(const RowView& current, const Digest& digest);
-  Status drop_leftovers();
+  Status drop_marks();
 
   std::unique_ptr<RowStore> store_;
   std::string last_key_;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 
@@ -171,6 +172,41 @@ TEST_F(Snapshots, a_member_that_was_away_catches_up) {
   cluster_.settle();
   expect_all(away);
   EXPECT_FALSE(std::filesystem::exists(cluster_.data_directory(away) / "state.incoming"));
+}
+
+// Blocks are gone before they are asked for, and the log goes on by more than is kept of it.
+TEST_F(Snapshots, a_member_catches_up_while_clients_write_and_delete) {
+  put(2);
+  const kvctl::LocalNode away = cluster_.follower();
+  cluster_.kill(away);
+  put(40);
+  make_them_forget(all_but(away.id));
+  const std::string path = cluster_.processes().config_path(away);
+  std::string text = text_of(path);
+  constexpr std::string_view kKeep = "keep_mib = 1\n";
+  text.insert(text.find(kKeep) + kKeep.size(), "snapshot_mib_per_s = 24\n");
+  std::ofstream(path) << text;
+  cluster_.start(away);
+  EXPECT_TRUE(RunningCluster::eventually([&] { return says(away, "fetching a snapshot"); }));
+  remove(30);
+  const auto rounds = [&] {
+    const std::string log = text_of(cluster_.processes().log_path(away));
+    const std::regex round("fetching a snapshot of entry");
+    return std::distance(std::sregex_iterator(log.begin(), log.end(), round), {});
+  };
+  EXPECT_TRUE(RunningCluster::eventually([&] {
+    put(1);
+    remove(1);
+    return rounds() > 1;
+  }));
+  EXPECT_TRUE(
+      RunningCluster::eventually([&] { return says(away, "beginning again with the snapshot"); }));
+  cluster_.settle();
+  expect_all(away);
+  const std::string log = text_of(cluster_.processes().log_path(away));
+  EXPECT_EQ(log.find("no snapshot could be fetched"), std::string::npos);
+  const std::regex some("MiB of blocks were fetched, [1-9][0-9]* blocks have been deleted since");
+  EXPECT_TRUE(std::regex_search(log, some));
 }
 
 TEST_F(Snapshots, one_that_is_killed_while_it_fetches_begins_again) {

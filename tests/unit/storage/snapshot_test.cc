@@ -112,6 +112,54 @@ TEST_F(SnapshotTest, takes_over_what_the_node_has) {
   expect_installed(own_payloads_);
 }
 
+// Nobody has it any more. Until those entries are applied here too, it is damaged.
+TEST_F(SnapshotTest, a_block_that_later_entries_have_deleted_need_not_come) {
+  const pb::BlockRef gone = reference_of(block(3));
+  {
+    const auto incoming = open();
+    add_rows(*incoming);
+    for (const pb::BlockRef& reference : missing(*incoming, *own_)) {
+      if (reference.digest() == gone.digest()) continue;
+      ASSERT_TRUE(incoming->add_block(reference, bytes_of(reference)));
+    }
+    ASSERT_TRUE(incoming->finish(base()));
+  }
+  const auto state = open_state(directory_ / "incoming", own_payloads_);
+  EXPECT_EQ(state->block(digest_of(gone)).error().code, Errc::kCorrupt);
+  const uint64_t next = base().index.value() + 1;
+  const std::vector<Entry> entries{commit_entry(next, 2000, {delete_key("3")}),
+                                   commit_entry(next + 1, 2 * kHour, {expire(10)})};
+  ASSERT_TRUE(source_->apply(source_payloads_->commit(entries)));
+  ASSERT_TRUE(state->apply(own_payloads_->commit(entries)));
+  EXPECT_EQ(state->state_digest()->digest(), source_->state_digest()->digest());
+  EXPECT_EQ(state->block(digest_of(gone)).error().code, Errc::kNotFound);
+  const auto verified = state->verify_blocks(std::nullopt, {std::chrono::minutes(1)});
+  ASSERT_TRUE(verified);
+  EXPECT_EQ(verified->blocks(), kBlocks - 1);
+  EXPECT_EQ(verified->damaged_size(), 0);
+  EXPECT_EQ(*state->segments(), *count_uses(*state->rows()));
+}
+
+TEST_F(SnapshotTest, blocks_that_newer_rows_do_not_name_make_room) {
+  {
+    const auto incoming = open();
+    add_rows(*incoming);
+    for (const pb::BlockRef& reference : missing(*incoming, *own_))
+      ASSERT_TRUE(incoming->add_block(reference, bytes_of(reference)));
+    const uint64_t next = base().index.value() + 1;
+    ASSERT_TRUE(source_->apply(source_payloads_->commit(
+        std::vector<Entry>{commit_entry(next, 2000, {delete_key("3")}),
+                           commit_entry(next + 1, 2 * kHour, {expire(10)})})));
+    add_rows(*incoming);
+    ASSERT_TRUE(incoming->drop_unnamed());
+    EXPECT_TRUE(missing(*incoming, *own_).empty());
+    ASSERT_TRUE(incoming->finish(base()));
+  }
+  const auto state = open_state(directory_ / "incoming", own_payloads_);
+  EXPECT_FALSE(*state->rows()->get(bytes_key(digest_of(reference_of(block(3))))));
+  EXPECT_EQ(state->state_digest()->digest(), source_->state_digest()->digest());
+}
+
 // Rows in use of which those that say where blocks lie are damaged.
 class DamagedRows final : public RowView {
  public:

@@ -263,7 +263,7 @@ Index Node::forgettable(Index flushed) const {
 }
 
 bool Node::log_goes_on_from(Index index) const {
-  if (index < core_.base().index || index > core_.last()) return false;
+  if (index < core_.base().index || index > core_.commit()) return false;
   return log_keep_bytes_ == 0 || bytes_after(index) <= log_keep_bytes_ / 2;
 }
 

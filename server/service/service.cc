@@ -312,14 +312,18 @@ asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& reques
 asio::awaitable<Result<Answer>> Service::get_block(const pb::GetBlock& request) {
   BALLAST_CO_TRY_STATUS(check_rows());
   BALLAST_CO_TRY(const Digest digest, Digest::from_raw(request.digest()));
+  // Before the look-up, so that what it does not find was deleted by what is applied.
+  const uint64_t applied = node_.state().applied().index.value();
   const auto from = request.once() ? storage::ReadFrom::kDisk : storage::ReadFrom::kCache;
-  BALLAST_CO_TRY(storage::StateMachine::Block block, co_await net::on_worker(workers_, [&] {
-                   return node_.state().block(digest, from);
-                 }));
+  auto block = co_await net::on_worker(workers_, [&] { return node_.state().block(digest, from); });
+  if (!block && block.error().code == Errc::kNotFound && applied < request.applied())
+    co_return fail(Errc::kUnavailable, "{}, but only {} entries are applied here",
+                   block.error().message, applied);
+  if (!block) co_return std::unexpected(std::move(block).error());
   Answer answer;
-  answer.payload_crc = block.reference.crc32c();
-  answer.payload = std::move(block.bytes);
-  *answer.reply.mutable_get_block() = std::move(block.reference);
+  answer.payload_crc = block->reference.crc32c();
+  answer.payload = std::move(block->bytes);
+  *answer.reply.mutable_get_block() = std::move(block->reference);
   co_return answer;
 }
 

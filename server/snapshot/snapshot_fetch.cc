@@ -14,20 +14,22 @@ constexpr auto kPauseAfterFailure = std::chrono::seconds(1);
 constexpr size_t kWantedMin = 64;    // blocks; fewer, and more are looked for
 constexpr size_t kLookedFor = 1024;  // at once
 constexpr int kConnectionsPerReplica = 2;
-constexpr int kTriesPerBlock = 3;  // at each replica
+constexpr int kTriesPerBlock = 3;  // for each member
+constexpr auto kPauseAfterRefusal = std::chrono::milliseconds(50);
+constexpr int kRefusalsMax = 20;  // in a row, of one connection
 // If the log still goes on faster than blocks come, there is nothing to wait for.
 constexpr int kRoundsMax = 8;
 
 }  // namespace
 
-struct SnapshotFetch::Pull {
-  struct Wanted {
-    pb::BlockRef block;
-    int tries_left;
-  };
+struct SnapshotFetch::Wanted {
+  pb::BlockRef block;
+  int tries_left;  // of those that gave something else
+};
 
-  Pull(asio::any_io_executor executor, net::Endpoint source)
-      : source(std::move(source)), changed(std::move(executor)) {}
+struct SnapshotFetch::Pull {
+  Pull(asio::any_io_executor executor, Index rows_at)
+      : rows_at(rows_at), changed(std::move(executor)) {}
 
   bool over() const { return failure || (all_are_known && unfinished == 0); }
   void fail_with(Error error) {
@@ -35,23 +37,13 @@ struct SnapshotFetch::Pull {
     changed.notify();
   }
 
-  bool asks_source(const Replica& replica) const { return replica.address() == source; }
-  std::optional<Wanted> next(const Replica& replica) {
-    auto& blocks = asks_source(replica) && !disputed.empty() ? disputed : wanted;
-    if (blocks.empty()) return std::nullopt;
-    Wanted first = std::move(blocks.front());
-    blocks.pop_front();
-    return first;
-  }
-
-  const net::Endpoint source;  // of the rows
-  int source_connections = 0;
+  const Index rows_at;  // what the rows show that name the blocks
   std::deque<Wanted> wanted;
-  std::deque<Wanted> disputed;  // others don't have them: the source knows why
-  bool all_are_known = false;   // nothing will be wanted any more but these
-  size_t unfinished = 0;        // of both, and those that are under way
-  size_t gone = 0;
+  bool all_are_known = false;    // nothing will be wanted any more but these
+  size_t unfinished = 0;         // of those, and under way
+  size_t gone = 0;               // which nobody has any more
   std::optional<Error> failure;  // why it is over too early
+  Error last{Errc::kUnavailable, "no other member can be asked"};  // of what did not come
   int running = 0;
   net::Signal changed;
 };
@@ -80,6 +72,7 @@ void SnapshotFetch::need(Index index) {
 
 asio::awaitable<void> SnapshotFetch::stop() {
   stopping_ = true;
+  if (pull_ != nullptr) pull_->fail_with({Errc::kUnavailable, "the node is shutting down"});
   while (running_) co_await ended_.wait_until(Clock::time_point::max());
 }
 
@@ -87,6 +80,7 @@ asio::awaitable<void> SnapshotFetch::run(Index index) {
   node_.hold_segments(true);
   const Status done = co_await attempt(index);
   co_await net::on_worker(workers_, [this] { incoming_.reset(); });
+  if (damaged_ || full_) co_await discard();
   progress_ = {};
   node_.hold_segments(done.has_value());
   not_before_ = Clock::now() + kPauseAfterFailure;
@@ -98,38 +92,62 @@ asio::awaitable<void> SnapshotFetch::run(Index index) {
   }
 }
 
+// The next attempt begins with nothing.
+asio::awaitable<void> SnapshotFetch::discard() {
+  const std::string& directory = options_.incoming.directory;
+  const Status discarded = co_await net::on_worker(
+      workers_, [&] { return storage::IncomingSnapshot::discard(directory); });
+  spdlog::warn("what has come of a snapshot {}: '{}' {}",
+               damaged_ ? "is damaged" : "fills the disk", directory,
+               discarded ? "is removed" : discarded.error().message);
+  damaged_ = full_ = false;
+}
+
+template <class Work>
+asio::awaitable<std::invoke_result_t<Work>> SnapshotFetch::in_incoming(Work work) {
+  auto done = co_await net::on_worker(workers_, work);
+  if (!done) {
+    damaged_ = damaged_ || done.error().code == Errc::kCorrupt;
+    full_ = full_ || done.error().code == Errc::kNoSpace;
+  }
+  co_return done;
+}
+
 asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
   const auto began = Clock::now();
-  BALLAST_CO_TRY(incoming_, co_await net::on_worker(workers_, [this] {
+  BALLAST_CO_TRY(incoming_, co_await in_incoming([this] {
                    return storage::IncomingSnapshot::open(options_.incoming);
                  }));
   storage::LogBase base;
+  size_t gone = 0;
   for (int round = 0; round < kRoundsMax; ++round) {
     pb::OpenSnapshotReply opened;
-    BALLAST_CO_TRY(const auto source, co_await others_.open_snapshot(index, base.index, opened));
+    // Entries that follow might have to read what was left out: rather newer rows.
+    const Index has = gone == 0 ? base.index : Index();
+    BALLAST_CO_TRY(const auto source, co_await others_.open_snapshot(index, has, opened));
     if (opened.log_goes_on()) break;
     spdlog::info("fetching a snapshot of entry {} from {}: {} blocks, {} MiB", opened.index(),
                  source->address().to_string(), opened.blocks(), opened.block_bytes() >> 20);
-    BALLAST_CO_TRY_STATUS(co_await bring(*source, opened));
+    BALLAST_CO_TRY(gone, co_await bring(*source, opened));
     base = {Index(opened.index()), Term(opened.term()), opened.chain()};
     index = base.index;
   }
-  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [&] { return incoming_->finish(base); }));
+  BALLAST_CO_TRY_STATUS(co_await in_incoming([&] { return incoming_->finish(base); }));
   spdlog::info("the snapshot of entry {} is whole after {} ms", base.index,
                (Clock::now() - began) / std::chrono::milliseconds(1));
   co_return Status{};
 }
 
-asio::awaitable<Status> SnapshotFetch::bring(Replica& source, const pb::OpenSnapshotReply& opened) {
+asio::awaitable<Result<size_t>> SnapshotFetch::bring(Replica& source,
+                                                     const pb::OpenSnapshotReply& opened) {
   BALLAST_CO_TRY_STATUS(co_await check_space(opened));
   progress_.index = Index(opened.index());
   progress_.block_bytes = opened.block_bytes();
-  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [this] { return incoming_->begin(); }));
+  BALLAST_CO_TRY_STATUS(co_await in_incoming([this] { return incoming_->begin(); }));
   BALLAST_CO_TRY_STATUS(co_await fetch_rows(source, opened.id()));
   source.close();
-  BALLAST_CO_TRY_STATUS(
-      co_await net::on_worker(workers_, [this] { return incoming_->drop_unnamed(); }));
-  co_return co_await fetch_blocks(source.address());
+  BALLAST_CO_TRY_STATUS(co_await in_incoming([this] { return incoming_->drop_unnamed(); }));
+  co_return co_await fetch_blocks(Index(opened.index()));
 }
 
 // Before it takes any: what this node has, here or on its way, need not come.
@@ -167,8 +185,9 @@ asio::awaitable<Status> SnapshotFetch::fetch_rows(Replica& source, uint64_t id) 
   co_return Status{};
 }
 
-asio::awaitable<Status> SnapshotFetch::fetch_blocks(const net::Endpoint& source) {
-  const auto pull = std::make_unique<Pull>(executor_, source);
+asio::awaitable<Result<size_t>> SnapshotFetch::fetch_blocks(Index rows_at) {
+  const auto pull = std::make_unique<Pull>(executor_, rows_at);
+  pull_ = pull.get();
   for (int i = 0; i < kConnectionsPerReplica; ++i) {
     for (net::Endpoint& address : others_.addresses()) {
       ++pull->running;
@@ -183,12 +202,15 @@ asio::awaitable<Status> SnapshotFetch::fetch_blocks(const net::Endpoint& source)
   const Status looked = co_await look_for_wanted(*pull);
   if (!looked) pull->fail_with(looked.error());
   while (pull->running > 0) co_await pull->changed.wait_until(Clock::time_point::max());
+  pull_ = nullptr;
+  // All connections may have ended before the last block came.
+  if (!pull->over()) pull->failure = pull->last;
   if (pull->failure)
     co_return fail(pull->failure->code, "{} blocks did not come: {}", pull->unfinished,
                    pull->failure->message);
   spdlog::info("{} MiB of blocks were fetched, {} blocks have been deleted since",
                progress_.came_bytes >> 20, pull->gone);
-  co_return Status{};
+  co_return pull->gone;
 }
 
 // Finds out what is wanted, shortly before it is asked for.
@@ -197,12 +219,12 @@ asio::awaitable<Status> SnapshotFetch::look_for_wanted(Pull& pull) {
   std::optional<Digest> after;
   while (!pull.over()) {
     if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
-    if (pull.running == 0) co_return fail(Errc::kUnavailable, "no other member can be asked");
+    if (pull.running == 0) co_return std::unexpected(pull.last);
     if (pull.wanted.size() >= kWantedMin) {
       co_await pull.changed.wait_until(Clock::time_point::max());
       continue;
     }
-    BALLAST_CO_TRY(const auto blocks, co_await net::on_worker(workers_, [&] {
+    BALLAST_CO_TRY(const auto blocks, co_await in_incoming([&] {
                      return incoming_->missing(node_.state().rows().get(), after, kLookedFor);
                    }));
     for (const pb::BlockRef& block : blocks) pull.wanted.push_back({block, tries});
@@ -218,55 +240,70 @@ asio::awaitable<Status> SnapshotFetch::look_for_wanted(Pull& pull) {
 asio::awaitable<void> SnapshotFetch::pull_from(net::Endpoint address, Pull& pull) {
   auto replica = co_await others_.connect(std::move(address));
   if (!replica) {
-    // Others may bring everything; only if none is left this is why.
-    if (pull.running == 1) pull.fail_with(replica.error());
+    pull.last = std::move(replica).error();
     co_return;
   }
-  const bool is_source = pull.asks_source(**replica);
-  pull.source_connections += is_source ? 1 : 0;
-  while (!pull.over() && co_await pull_one(**replica, pull)) continue;
+  for (int refused = 0; !pull.over() && !(*replica)->closed() && refused < kRefusalsMax;) {
+    refused = co_await pull_one(**replica, pull) ? 0 : refused + 1;
+    // It may lag by a moment.
+    if (refused > 0) co_await pause(Clock::now() + kPauseAfterRefusal, pull);
+  }
   (*replica)->close();
-  // Another member's rows will do as well.
-  if (is_source && --pull.source_connections == 0)
-    pull.fail_with({Errc::kUnavailable, "the member that gave the rows is gone"});
 }
 
-// False if the connection is of no more use.
+// Until then, but not if all is over before.
+asio::awaitable<void> SnapshotFetch::pause(Clock::time_point until, Pull& pull) {
+  while (!pull.over() && co_await pull.changed.wait_until(until)) continue;
+}
+
+// False if whoever was asked refused.
 asio::awaitable<bool> SnapshotFetch::pull_one(Replica& replica, Pull& pull) {
-  auto wanted = pull.next(replica);
-  if (!wanted) {
+  if (pull.wanted.empty()) {
     co_await pull.changed.wait_until(Clock::time_point::max());
     co_return true;
   }
-  const Status came = co_await pull_block(replica, wanted->block);
-  const bool not_found = !came && came.error().code == Errc::kNotFound;
-  // The source had it when it gave the rows: an entry behind them has deleted it, and will do so
-  // here.
-  const bool gone = not_found && pull.asks_source(replica);
-  if (came || gone) {
-    --pull.unfinished;
-    progress_.came_bytes += came ? wanted->block.length() : 0;
-    pull.gone += gone ? 1 : 0;
-  } else if (not_found) {
-    pull.disputed.push_back(*std::move(wanted));
-  } else if (--wanted->tries_left <= 0) {
-    pull.fail_with(came.error());
-  } else {
-    pull.wanted.push_back(*std::move(wanted));
-  }
+  Wanted wanted = std::move(pull.wanted.front());
+  pull.wanted.pop_front();
+  const uint64_t bytes = wanted.block.length();
+  const Status came = co_await pull_block(replica, wanted.block, pull);
+  const bool answered = settle(std::move(wanted), came, pull);
   pull.changed.notify();
-  const auto until = throttle_.take(came ? wanted->block.length() : 0);
-  while (!pull.over() && !stopping_ && co_await pull.changed.wait_until(until)) continue;
-  co_return !replica.closed();
+  co_await pause(throttle_.take(came ? bytes : 0), pull);
+  co_return answered;
 }
 
-asio::awaitable<Status> SnapshotFetch::pull_block(Replica& replica, const pb::BlockRef& block) {
+asio::awaitable<Status> SnapshotFetch::pull_block(Replica& replica, const pb::BlockRef& block,
+                                                  Pull& pull) {
   pb::Request request;
   request.mutable_get_block()->set_digest(block.digest());
   request.mutable_get_block()->set_once(true);
+  request.mutable_get_block()->set_applied(pull.rows_at.value());
   BALLAST_CO_TRY(const Replica::Answer answer, co_await replica.ask(std::move(request)));
-  co_return co_await net::on_worker(workers_,
-                                    [&] { return incoming_->add_block(block, answer.payload); });
+  const Status added = co_await net::on_worker(
+      workers_, [&] { return incoming_->add_block(block, answer.payload); });
+  // It is this node's disk: nobody else's block would fare better.
+  if (!added && added.error().code != Errc::kCorrupt) pull.fail_with(added.error());
+  full_ = full_ || (!added && added.error().code == Errc::kNoSpace);
+  co_return added;
+}
+
+// What became of a block. False if whoever was asked refused.
+bool SnapshotFetch::settle(Wanted wanted, const Status& came, Pull& pull) {
+  // The rows name it, and who does not find it has applied what they show: an entry behind them has
+  // deleted it, and will do so here.
+  const bool gone = !came && came.error().code == Errc::kNotFound;
+  if (came || gone) {
+    --pull.unfinished;
+    pull.gone += gone ? 1 : 0;
+    progress_.came_bytes += came ? wanted.block.length() : 0;
+    return true;
+  }
+  pull.last = came.error();
+  // Others may have it whole.
+  const bool damaged = came.error().code == Errc::kCorrupt;
+  if (damaged && --wanted.tries_left <= 0) pull.fail_with(came.error());
+  pull.wanted.push_back(std::move(wanted));
+  return damaged;
 }
 
 }  // namespace ballast::server

@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <type_traits>
 
 #include "proto/net/asio.h"
 #include "proto/net/event.h"
@@ -57,17 +58,25 @@ class SnapshotFetch {
  private:
   // The blocks of some rows that are still to come.
   struct Pull;
+  struct Wanted;
 
   asio::awaitable<void> run(Index index);
   asio::awaitable<Status> attempt(Index index);
-  asio::awaitable<Status> bring(Replica& source, const pb::OpenSnapshotReply& opened);
+  asio::awaitable<void> discard();
+  // How many blocks were left out, since nobody has them any more.
+  asio::awaitable<Result<size_t>> bring(Replica& source, const pb::OpenSnapshotReply& opened);
   asio::awaitable<Status> fetch_rows(Replica& source, uint64_t id);
-  asio::awaitable<Status> fetch_blocks(const net::Endpoint& source);
+  asio::awaitable<Result<size_t>> fetch_blocks(Index rows_at);
   asio::awaitable<Status> check_space(const pb::OpenSnapshotReply& opened);
   asio::awaitable<Status> look_for_wanted(Pull& pull);
   asio::awaitable<void> pull_from(net::Endpoint address, Pull& pull);
   asio::awaitable<bool> pull_one(Replica& replica, Pull& pull);
-  asio::awaitable<Status> pull_block(Replica& replica, const pb::BlockRef& block);
+  asio::awaitable<Status> pull_block(Replica& replica, const pb::BlockRef& block, Pull& pull);
+  asio::awaitable<void> pause(Clock::time_point until, Pull& pull);
+  bool settle(Wanted wanted, const Status& came, Pull& pull);
+  // Runs work on the database that is made; notes if that is damaged.
+  template <class Work>
+  asio::awaitable<std::invoke_result_t<Work>> in_incoming(Work work);
 
   asio::any_io_executor executor_;
   asio::any_io_executor workers_;
@@ -80,6 +89,9 @@ class SnapshotFetch {
   std::unique_ptr<storage::IncomingSnapshot> incoming_;
   net::Signal ended_;
   Clock::time_point not_before_;
+  Pull* pull_ = nullptr;  // while blocks come
+  bool damaged_ = false;  // what has come can't be read any more
+  bool full_ = false;     // nothing more can be written
   bool running_ = false;
   bool whole_ = false;
   bool stopping_ = false;

@@ -60,7 +60,7 @@ Result<std::optional<StoredBlock>> stored_block(const Rows& rows, const Payloads
     BALLAST_TRY(block.bytes, read_place(payloads, *block.place, digest, block.row, from));
     return std::optional(std::move(block));
   }
-  auto value = rows.get_unchecked(bytes_key(digest));
+  auto value = rows.get_large(bytes_key(digest));
   if (!value) return fail_within(value.error(), "block {}", digest.brief());
   if (!*value) return no_home(digest);
   BALLAST_TRY(block.bytes, check_bytes_row(**std::move(value), digest, block.row));

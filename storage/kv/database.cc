@@ -145,24 +145,23 @@ class DatabaseView {
  public:
   DatabaseView(rocksdb::DB& database, const rocksdb::Snapshot* snapshot) : database_(database) {
     rows_.snapshot = snapshot;
-    unchecked_ = rows_;
-    unchecked_.verify_checksums = false;
-    unchecked_.fill_cache = false;  // others trust in what the cache has
+    large_ = rows_;
+    large_.fill_cache = false;
   }
 
   Result<std::optional<std::string>> get(const std::string& key) const {
     std::string value;
     const rocksdb::Status status = database_.Get(rows_, key, &value);
     if (status.IsNotFound()) return std::optional<std::string>();
-    if (!status.ok()) return failure("read a row", status);
+    if (!status.ok()) return unreadable(status);
     return std::optional(std::move(value));
   }
-  Result<std::optional<Bytes>> get_unchecked(const std::string& key) const {
+  Result<std::optional<Bytes>> get_large(const std::string& key) const {
     rocksdb::PinnableSlice value;
     const rocksdb::Status status =
-        database_.Get(unchecked_, database_.DefaultColumnFamily(), key, &value);
+        database_.Get(large_, database_.DefaultColumnFamily(), key, &value);
     if (status.IsNotFound()) return std::optional<Bytes>();
-    if (!status.ok()) return failure("read a row", status);
+    if (!status.ok()) return unreadable(status);
     return std::optional(Bytes::copy_of(value.ToStringView()));
   }
   std::unique_ptr<RowCursor> scan(const std::string& lower, const std::string& upper) const {
@@ -179,9 +178,14 @@ class DatabaseView {
   }
 
  private:
+  // RocksDB does not always say in which file.
+  std::unexpected<Error> unreadable(const rocksdb::Status& status) const {
+    return failure(fmt::format("read a row of '{}'", database_.GetName()), status);
+  }
+
   rocksdb::DB& database_;
   rocksdb::ReadOptions rows_;
-  rocksdb::ReadOptions unchecked_;
+  rocksdb::ReadOptions large_;
 };
 
 // RowView by way of a DatabaseView.
@@ -192,8 +196,8 @@ class Viewing : public Base {
   Result<std::optional<std::string>> get(const std::string& key) const override {
     return view_.get(key);
   }
-  Result<std::optional<Bytes>> get_unchecked(const std::string& key) const override {
-    return view_.get_unchecked(key);
+  Result<std::optional<Bytes>> get_large(const std::string& key) const override {
+    return view_.get_large(key);
   }
   std::unique_ptr<RowCursor> scan(const std::string& lower,
                                   const std::string& upper) const override {

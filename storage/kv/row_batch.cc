@@ -18,9 +18,9 @@ Result<std::optional<std::string>> RowBatch::get(const std::string& key) const {
   return store_.get(key);
 }
 
-Result<std::optional<Bytes>> RowBatch::get_unchecked(const std::string& key) const {
+Result<std::optional<Bytes>> RowBatch::get_large(const std::string& key) const {
   const Value* value = find(key);
-  if (value == nullptr) return store_.get_unchecked(key);
+  if (value == nullptr) return store_.get_large(key);
   return *value ? std::optional(Bytes::copy_of(**value)) : std::nullopt;
 }
 

@@ -23,7 +23,7 @@ class RowBatch {
 
   // Errors of all reads: kIo, kCorrupt.
   Result<std::optional<std::string>> get(const std::string& key) const;
-  Result<std::optional<Bytes>> get_unchecked(const std::string& key) const;
+  Result<std::optional<Bytes>> get_large(const std::string& key) const;
   template <class Row>
   Result<std::optional<Row>> row(const std::string& key) const {
     BALLAST_TRY(const auto value, get(key));

@@ -39,9 +39,8 @@ class RowView {
  public:
   virtual ~RowView() = default;
   virtual Result<std::optional<std::string>> get(const std::string& key) const = 0;
-  // For a large value that its caller has a checksum of: the store need not compare its own, which
-  // takes longer than the read.
-  virtual Result<std::optional<Bytes>> get_unchecked(const std::string& key) const {
+  // For a large value: with one copy less, and out of the way of the small ones in the cache.
+  virtual Result<std::optional<Bytes>> get_large(const std::string& key) const {
     BALLAST_TRY(const auto value, get(key));
     return value ? std::optional(Bytes::copy_of(*value)) : std::nullopt;
   }

@@ -1,5 +1,6 @@
 #include "storage/snapshot/incoming.h"
 
+#include <filesystem>
 #include <utility>
 
 #include "proto/base/check.h"
@@ -109,6 +110,13 @@ Result<std::unique_ptr<IncomingSnapshot>> IncomingSnapshot::open(StateOptions op
 
 std::unique_ptr<IncomingSnapshot> IncomingSnapshot::over(std::unique_ptr<RowStore> store) {
   return std::unique_ptr<IncomingSnapshot>(new IncomingSnapshot(std::move(store)));
+}
+
+Status IncomingSnapshot::discard(const std::string& directory) {
+  std::error_code error;
+  std::filesystem::remove_all(directory, error);
+  if (error) return fail(Errc::kIo, "cannot remove '{}': {}", directory, error.message());
+  return {};
 }
 
 Status IncomingSnapshot::begin() {

@@ -29,6 +29,9 @@ class IncomingSnapshot {
   // The same over any store of rows.
   static std::unique_ptr<IncomingSnapshot> over(std::unique_ptr<RowStore> store);
 
+  // Removes the database of a directory that nobody has open: what has come is damaged. Error: kIo.
+  static Status discard(const std::string& directory);
+
   // Forgets the rows of an earlier attempt, not its blocks.
   Status begin();
   // REQUIRES: begin() was called. The keys rise from page to page.
@@ -40,17 +43,18 @@ class IncomingSnapshot {
   Result<std::vector<pb::BlockRef>> missing(const RowView* current,
                                             const std::optional<Digest>& after, size_t limit);
   // The bytes of a block; kCorrupt if they are not those of the reference. May be called on several
-  // threads, beside missing(). Durable after flush(), or as many bytes later as two write buffers
-  // hold.
+  // threads, beside missing(). Durable after flush(), or as many bytes later as its write buffers
+  // hold, some 100 MiB.
   Status add_block(const pb::BlockRef& reference, const Bytes& bytes);
   Status flush();
   // The rows are there: blocks that arrived for those of an earlier attempt, and that these do not
   // name, make room.
   Status drop_unnamed();
 
-  // All blocks are there, but for those that entries behind these rows have deleted: the database becomes one that open_segment_log() can be opened for with
-  // installed_base(). Durable when it returns. `base` is the entry that the rows show. Error also
-  // kRefused for rows of a format that this version does not know.
+  // All blocks are there, but for those that entries behind these rows have deleted: the database
+  // becomes one that open_segment_log() can be opened for with installed_base(). Durable when it
+  // returns. `base` is the entry that the rows show. Error also kRefused for rows of a format that
+  // this version does not know.
   Status finish(const LogBase& base);
 
  private:

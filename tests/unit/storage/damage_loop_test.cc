@@ -81,7 +81,7 @@ class DamageLoop : public ::testing::Test {
         const std::string deed = strike(damaged, ranges(image), damage, random);
         SCOPED_TRACE(fmt::format("BALLAST_SEED={}: {}", seed_ + i, deed));
         write_image(damaged, path());
-        const Reading reading = read_store(path(), content);
+        const Reading reading = read_(path(), content);
         // RocksDB as Debian builds it asserts what it finds in a table's properties before it
         // compares their checksum. That ends the process while it opens: before anything is served.
         if (reading.died == "it died of signal 6" && deed.find(".sst") != std::string::npos) {
@@ -118,7 +118,7 @@ class DamageLoop : public ::testing::Test {
 
   Reading read(const Image& image, const SampleContent& content) {
     write_image(image, path());
-    Reading reading = read_store(path(), content);
+    Reading reading = read_(path(), content);
     EXPECT_TRUE(reading.refused.empty() && reading.died.empty() && reading.errors.empty())
         << reading.refused << reading.died;
     return reading;
@@ -162,7 +162,15 @@ class DamageLoop : public ::testing::Test {
     return image;
   }
 
+  // What `image` reads as, whole.
+  void loop_image(const Image& image, const Ranges& ranges, const std::vector<std::string>& files) {
+    const Reading all = read(image, sample->content);
+    loop(image, sample->content, ranges, [&](const Image&, const Reading&) { return &all; }, files);
+  }
+
   std::string path() const { return directory_ / "data"; }
+
+  Reading (*read_)(const std::string&, const SampleContent&) = read_store;
 
   const uint64_t places_ = number_from("BALLAST_DAMAGE_PLACES", 10);
   const uint64_t seed_ = number_from("BALLAST_SEED", 1);
@@ -238,6 +246,29 @@ TEST_F(DamageLoop, files_that_are_gone) {
     EXPECT_TRUE(reading.errors.empty());
   }
   fmt::print("of {} files {} are not needed\n", sample->closed.size(), whole);
+}
+TEST_F(DamageLoop, blob_files) {
+  loop_image(sample->moved, [](const Image& i) { return files_like(i, "state/", ".blob"); },
+             {"/state'", ".blob"});
+}
+// Of a snapshot that has come halfway, and is brought to its end afterwards.
+TEST_F(DamageLoop, tables_of_a_snapshot) {
+  read_ = read_fetched;
+  loop_image(sample->fetching,
+             [](const Image& i) { return files_like(i, "state.incoming/", ".sst"); },
+             {"state.incoming"});
+}
+TEST_F(DamageLoop, blob_files_of_a_snapshot) {
+  read_ = read_fetched;
+  loop_image(sample->fetching,
+             [](const Image& i) { return files_like(i, "state.incoming/", ".blob"); },
+             {"state.incoming"});
+}
+TEST_F(DamageLoop, the_list_of_tables_of_a_snapshot) {
+  read_ = read_fetched;
+  loop_image(sample->fetching,
+             [](const Image& i) { return files_like(i, "state.incoming/MANIFEST"); },
+             {"state.incoming"});
 }
 TEST_F(DamageLoop, options_that_nobody_reads) {
   loop_killed([](const Image& i) { return files_like(i, "state/OPTIONS"); }, {"/state'"});

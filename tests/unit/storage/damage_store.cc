@@ -10,6 +10,8 @@
 
 #include "proto/base/check.h"
 #include "storage/identity.h"
+#include "storage/snapshot/incoming.h"
+#include "storage/snapshot/snapshot_rows.h"
 #include "tests/unit/storage/log_testing.h"
 #include "tests/unit/storage/state_testing.h"
 
@@ -207,6 +209,108 @@ void write_content(const std::string& directory, const SampleContent& content, s
   append(last, last + 1, std::nullopt);
 }
 
+// Every block in the database, the large ones in its blob files.
+void move_all(const std::string& directory) {
+  auto node = open_node(directory);
+  BALLAST_CHECK(node, "{}", node.error().message);
+  for (uint64_t segment = 1; segment <= node->log->last().value(); ++segment) {
+    for (bool more = true; more;) {
+      const auto moved = node->state->move_blocks(segment, 1 << 20);
+      BALLAST_CHECK(moved, "{}", moved.error().message);
+      more = *moved > 0;
+    }
+  }
+  BALLAST_CHECK(node->state->flush());
+}
+
+std::vector<pb::RowPage> pages_of(const StateMachine& state) {
+  std::vector<pb::RowPage> pages;
+  auto page = snapshot_page(*state.rows(), "", 1 << 20);
+  BALLAST_CHECK(page && page->last, "more rows than a page holds");
+  pages.push_back(std::move(page->rows));
+  return pages;
+}
+
+std::string incoming_of(const std::string& directory) { return directory + "/state.incoming"; }
+
+// The blocks that `incoming` lacks, but for each `but`-th; 0: all.
+Status bring_blocks(IncomingSnapshot& incoming, const StateMachine& source, size_t but) {
+  BALLAST_TRY(const auto blocks, incoming.missing(nullptr, std::nullopt, 1000));
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (but != 0 && i % but == 0) continue;
+    BALLAST_TRY(const auto block, source.block(digest_of(blocks[i])));
+    BALLAST_TRY_STATUS(incoming.add_block(blocks[i], block.bytes));
+  }
+  return {};
+}
+
+Status bring_rows(IncomingSnapshot& incoming, const StateMachine& source) {
+  BALLAST_TRY_STATUS(incoming.begin());
+  for (const pb::RowPage& page : pages_of(source)) BALLAST_TRY_STATUS(incoming.add(page));
+  return incoming.drop_unnamed();
+}
+
+Status fetch_half(const std::string& directory) {
+  BALLAST_TRY(const auto node, open_node(directory));
+  BALLAST_TRY(const auto incoming, IncomingSnapshot::open({.directory = incoming_of(directory)}));
+  BALLAST_TRY_STATUS(bring_rows(*incoming, *node.state));
+  BALLAST_TRY_STATUS(bring_blocks(*incoming, *node.state, 2));
+  return incoming->flush();
+}
+
+// As a node that begins again.
+Status fetch_rest(const Node& node, const std::string& directory) {
+  BALLAST_TRY(const auto incoming, IncomingSnapshot::open({.directory = directory}));
+  BALLAST_TRY_STATUS(bring_rows(*incoming, *node.state));
+  BALLAST_TRY_STATUS(bring_blocks(*incoming, *node.state, 0));
+  const auto applied = node.state->applied();
+  return incoming->finish({applied.index, applied.term, 0});
+}
+
+// What is damaged is discarded, and all comes anew.
+Result<Node> open_fetched(const std::string& directory) {
+  BALLAST_TRY(Node node, open_node(directory));
+  const std::string incoming = incoming_of(directory);
+  Status fetched;
+  if (const auto rows = look_at_rows(incoming); !rows)
+    fetched = std::unexpected(rows.error());
+  else
+    fetched = fetch_rest(node, incoming);
+  if (!fetched && fetched.error().code == Errc::kCorrupt) {
+    BALLAST_TRY_STATUS(IncomingSnapshot::discard(incoming));
+    fetched = fetch_rest(node, incoming);
+  }
+  BALLAST_TRY_STATUS(std::move(fetched));
+  BALLAST_TRY(node.state, open_small_state(incoming, *node.log));
+  return node;
+}
+
+Reading parse_reading(const std::string& text, std::string died) {
+  Reading reading;
+  reading.died = std::move(died);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t tab = line.find('\t', 2);
+    const std::string name = line.substr(2, tab - 2), text_of = line.substr(tab + 1);
+    if (line[0] == 'T') reading.things[name] = text_of;
+    if (line[0] == 'E') reading.errors[name] = text_of;
+    if (line[0] == 'R') reading.refused = text_of;
+  }
+  return reading;
+}
+
+Reading read_with(const std::function<Result<Node>()>& open, const SampleContent& content) {
+  std::string died;
+  const std::string text = in_process(
+      [&]() -> std::string {
+        auto node = open();
+        return node ? Reader(*node, content).lines()
+                    : fmt::format("R\topen\t{}\n", node.error().to_string());
+      },
+      died);
+  return parse_reading(text, died);
+}
+
 }  // namespace
 
 SampleContent sample_content(size_t entries) {
@@ -221,7 +325,7 @@ SampleContent sample_content(size_t entries) {
       content.keys.push_back(key);
       continue;
     }
-    const size_t size = index % 9 == 0 ? 50'000 : 100 + index * 977 % 9000;
+    const size_t size = index % 9 == 0 ? 140'000 : 100 + index * 977 % 9000;
     const Bytes bytes = block_bytes(index, size);
     content.entries.push_back(block_entry(index, bytes, kHour + index, kHour));
     references.push_back(reference_of(bytes));
@@ -248,26 +352,31 @@ SampleStore make_sample(const std::string& directory, size_t entries, size_t flu
   BALLAST_CHECK(closing.refused.empty() && closing.died.empty(), "{}{}", closing.refused,
                 closing.died);
   store.closed = read_image(directory);
+  in_process(
+      [&] {
+        move_all(directory);
+        return "";
+      },
+      died);
+  store.moved = read_image(directory);
+  in_process(
+      [&] {
+        const Status fetched = fetch_half(directory);
+        BALLAST_CHECK(fetched, "{}", fetched.error().message);
+        return "";
+      },
+      died);
+  BALLAST_CHECK(died.empty(), "the sample can't be written: {}", died);
+  store.fetching = read_image(directory);
   return store;
 }
 
 Reading read_store(const std::string& directory, const SampleContent& content) {
-  Reading reading;
-  std::istringstream lines(in_process(
-      [&]() -> std::string {
-        auto node = open_node(directory);
-        return node ? Reader(*node, content).lines()
-                    : fmt::format("R\topen\t{}\n", node.error().to_string());
-      },
-      reading.died));
-  for (std::string line; std::getline(lines, line);) {
-    const size_t tab = line.find('\t', 2);
-    const std::string name = line.substr(2, tab - 2), text = line.substr(tab + 1);
-    if (line[0] == 'T') reading.things[name] = text;
-    if (line[0] == 'E') reading.errors[name] = text;
-    if (line[0] == 'R') reading.refused = text;
-  }
-  return reading;
+  return read_with([&] { return open_node(directory); }, content);
+}
+
+Reading read_fetched(const std::string& directory, const SampleContent& content) {
+  return read_with([&] { return open_fetched(directory); }, content);
 }
 
 }  // namespace ballast::storage

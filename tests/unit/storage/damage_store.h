@@ -41,10 +41,14 @@ struct SampleStore {
   // By a node that was killed right after its last entry was acknowledged: nothing on the disk says
   // that this entry was durable (docs/formats/log_segment.md, "What it can't tell").
   Image killed;
+  Image moved;     // `closed`, when all blocks have moved into the database
+  Image fetching;  // and half of a snapshot of it lies beside it
 };
 SampleStore make_sample(const std::string& directory, size_t entries, size_t flush_every);
 
 // Opens the directory as a node does, applies what the state lacks, and reads everything.
 Reading read_store(const std::string& directory, const SampleContent& content);
+// Brings the rest of the snapshot that lies beside the node's state, from that, and reads it.
+Reading read_fetched(const std::string& directory, const SampleContent& content);
 
 }  // namespace ballast::storage

@@ -154,8 +154,8 @@ class LentRows final : public RowStore {
   Result<std::optional<std::string>> get(const std::string& key) const override {
     return rows_.get(key);
   }
-  Result<std::optional<Bytes>> get_unchecked(const std::string& key) const override {
-    return rows_.get_unchecked(key);
+  Result<std::optional<Bytes>> get_large(const std::string& key) const override {
+    return rows_.get_large(key);
   }
   std::unique_ptr<RowCursor> scan(const std::string& lower,
                                   const std::string& upper) const override {
@@ -251,12 +251,13 @@ class StateTester {
     close();
     open();
   }
-
- private:
+  // Nothing else may be asked for afterwards but reopen().
   void close() {
     machine_.reset();
     database_.reset();
   }
+
+ private:
   void open() {
     auto database = open_database({directory_, 8 << 20, 8 << 20, nullptr});
     ASSERT_TRUE(database) << database.error().to_string();

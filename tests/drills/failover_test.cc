@@ -188,6 +188,17 @@ TEST(Failover, sigterm_ends_within_five_seconds_and_keeps_everything) {
 
 class DrillOn : public ::testing::TestWithParam<kvctl::Scenario> {};
 
+// A blow that falls between two writes proves nothing, and the drill says so: once more then.
+Result<kvctl::DrillReport> conclusive_drill(const kvctl::DrillOptions& options) {
+  constexpr int kDrillsMax = 4;
+  for (int drill = 1;; ++drill) {
+    std::filesystem::remove(options.ledger);
+    auto report = kvctl::run_drill(options, [](const std::string&) {});
+    if (!report || report->verdict != kvctl::Verdict::kInconclusive || drill == kDrillsMax)
+      return report;
+  }
+}
+
 TEST_P(DrillOn, real_processes_loses_nothing) {
   RunningCluster cluster;
   kvctl::DrillOptions options;
@@ -199,7 +210,7 @@ TEST_P(DrillOn, real_processes_loses_nothing) {
   options.before = 200ms;
   options.pause = 1000ms;
   options.ledger = options.dir.parent_path() / "drill.ledger";
-  const auto report = kvctl::run_drill(options, [](const std::string&) {});
+  const auto report = conclusive_drill(options);
   ASSERT_TRUE(report) << report.error().to_string();
   EXPECT_EQ(report->verdict, kvctl::Verdict::kPass)
       << fmt::format("{}", fmt::join(report->reasons, "; "));

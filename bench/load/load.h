@@ -1,5 +1,5 @@
-// Load on a cluster: each client has one call under way at a time, and begins the next when it ends,
-// or when it is due.
+// Load on a cluster: each client has one call under way at a time, and begins the next when it
+// ends, or when it is due.
 #pragma once
 
 #include <chrono>

@@ -27,7 +27,6 @@ struct Endpoint {
   uint16_t port = 0;
 
   std::string to_string() const;
-  bool operator==(const Endpoint&) const = default;
 };
 // "127.0.0.1:7400", "[::1]:7400", "node1:7400". Errors: kInvalidArgument.
 Result<Endpoint> parse_endpoint(std::string_view text);

@@ -223,14 +223,6 @@ void move_all(const std::string& directory) {
   BALLAST_CHECK(node->state->flush());
 }
 
-std::vector<pb::RowPage> pages_of(const StateMachine& state) {
-  std::vector<pb::RowPage> pages;
-  auto page = snapshot_page(*state.rows(), "", 1 << 20);
-  BALLAST_CHECK(page && page->last, "more rows than a page holds");
-  pages.push_back(std::move(page->rows));
-  return pages;
-}
-
 std::string incoming_of(const std::string& directory) { return directory + "/state.incoming"; }
 
 // The blocks that `incoming` lacks, but for each `but`-th; 0: all.
@@ -245,8 +237,10 @@ Status bring_blocks(IncomingSnapshot& incoming, const StateMachine& source, size
 }
 
 Status bring_rows(IncomingSnapshot& incoming, const StateMachine& source) {
+  BALLAST_TRY(const SnapshotPage page, snapshot_page(*source.rows(), "", 1 << 20));
+  BALLAST_CHECK(page.last, "more rows than a page holds");
   BALLAST_TRY_STATUS(incoming.begin());
-  for (const pb::RowPage& page : pages_of(source)) BALLAST_TRY_STATUS(incoming.add(page));
+  BALLAST_TRY_STATUS(incoming.add(page.rows));
   return incoming.drop_unnamed();
 }
 

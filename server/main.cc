@@ -41,6 +41,9 @@ constexpr milliseconds kDrainTime{1500};
 // Nodes that are damaged ask each other, and look again when they are asked.
 constexpr auto kAskForRowsPeriod = std::chrono::seconds(5);
 
+// They wait for the disk, mostly.
+constexpr size_t kBackgroundThreads = 4;
+
 constexpr int kExitFailed = 1;
 constexpr int kExitUsage = 2;
 
@@ -71,7 +74,9 @@ void set_up_logging(const std::string& level) {
 // What a node is made of, in the order in which it is built.
 struct Daemon {
   explicit Daemon(Config loaded)
-      : config(std::move(loaded)), workers(config.worker_threads), signals(io, SIGTERM, SIGINT) {}
+      : config(std::move(loaded)),
+        threads(static_cast<size_t>(config.worker_threads), kBackgroundThreads),
+        signals(io, SIGTERM, SIGINT) {}
 
   Status open();
   // Nothing of the store may be open any more; to be called when the loop has ended.
@@ -87,7 +92,7 @@ struct Daemon {
 
   Config config;
   asio::io_context io{1};
-  asio::thread_pool workers;
+  net::WorkerThreads threads;
   asio::signal_set signals;
   // The node ends in order to begin again: with a snapshot that is whole, or without the rows.
   bool again = false;
@@ -186,8 +191,15 @@ storage::StateOptions state_options(const Config& config, std::string path) {
           .on_damage = nullptr};
 }
 
+storage::IncomingOptions incoming_options(const Config& config,
+                                          const storage::IncomingPaths& paths) {
+  return {.rows = state_options(config, paths.rows),
+          .blocks = {
+              .directory = paths.blocks, .log = paths.log, .segment_bytes = config.segment_bytes}};
+}
+
 FetchOptions Daemon::fetch_options() const {
-  return {.incoming = state_options(config, directory->incoming_path()),
+  return {.incoming = incoming_options(config, directory->incoming()),
           .bytes_per_second = config.snapshot_bytes_per_second,
           .measure = [path = config.data_directory] { return storage::space_of(path); }};
 }
@@ -216,8 +228,8 @@ Status bootstrap(const Config& config, const BackupChoice& choice) {
                 "[cluster] another id, the same to all founders",
                 manifest.name, config.cluster.id.to_string());
   const storage::BeginWith with{
-      .origin = manifest.rows.sha256, .bring = [&](const std::string& incoming) {
-        return restore(directory, manifest, state_options(config, incoming));
+      .origin = manifest.rows.sha256, .bring = [&](const storage::IncomingPaths& incoming) {
+        return restore(directory, manifest, incoming_options(config, incoming));
       }};
   return format(&with);
 }
@@ -225,8 +237,8 @@ Status bootstrap(const Config& config, const BackupChoice& choice) {
 // A snapshot that became whole just before the process ended is installed now. What one has taken
 // the place of is removed, and so is one that nobody needs any more.
 Status settle_incoming(const storage::DataDirectory& directory) {
-  if (!std::filesystem::exists(directory.incoming_path())) return {};
-  const auto incoming = storage::look_at_rows(directory.incoming_path());
+  if (!std::filesystem::exists(directory.incoming().rows)) return directory.remove_incoming();
+  const auto incoming = storage::look_at_rows(directory.incoming().rows);
   if (!incoming) {
     spdlog::warn("{}; the snapshot will be fetched anew", incoming.error().message);
     return directory.remove_incoming();
@@ -270,18 +282,18 @@ Status Daemon::open() {
                config.cluster.id.to_string(), store.log->base().index + 1, store.log->last(),
                applied);
   const auto executor = io.get_executor();
-  node = std::make_unique<Node>(executor, workers.get_executor(), node_options(),
-                                std::move(store.log), std::move(store.state));
+  const net::Workers workers = threads.workers();
+  node = std::make_unique<Node>(executor, workers, node_options(), std::move(store.log),
+                                std::move(store.state));
   log_events = std::make_unique<LogEvents>(executor, *node);
   transport = std::make_unique<PeerTransport>(executor, config.cluster, *node);
-  service =
-      std::make_unique<Service>(*node, config.cluster, directory->identity(), config.data_directory,
-                                workers.get_executor(), config.upload_lease);
+  service = std::make_unique<Service>(*node, config.cluster, directory->identity(),
+                                      config.data_directory, workers, config.upload_lease);
   listener = std::make_unique<Listener>(executor, *service, *transport);
-  others = std::make_unique<OtherReplicas>(executor, workers.get_executor(), *node, config.cluster);
+  others = std::make_unique<OtherReplicas>(executor, workers.background, *node, config.cluster);
   repairs = std::make_unique<BlockRepairs>(executor, *node, *others);
-  scrub = std::make_unique<Scrub>(executor, workers.get_executor(), *node, config.scrub);
-  snapshot_fetch = std::make_unique<SnapshotFetch>(executor, workers.get_executor(), *node, *others,
+  scrub = std::make_unique<Scrub>(executor, workers.background, *node, config.scrub);
+  snapshot_fetch = std::make_unique<SnapshotFetch>(executor, workers.background, *node, *others,
                                                    fetch_options(), [this] { begin_again(); });
   service->set_keepers({repairs.get(), scrub.get(), snapshot_fetch.get()});
   if (node->rows_lost())
@@ -356,7 +368,7 @@ void serve(Daemon& daemon) {
   });
   spdlog::info("ready on {}", daemon.config.listen.to_string());
   daemon.io.run();
-  daemon.workers.join();
+  daemon.threads.join();
   daemon.close();
 }
 

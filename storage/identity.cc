@@ -14,6 +14,7 @@
 #include "proto/base/bytes.h"
 #include "proto/base/crc32c.h"
 #include "proto/files/files.h"
+#include "storage/snapshot/arriving_blocks.h"
 
 namespace ballast::storage {
 namespace {
@@ -22,6 +23,7 @@ constexpr std::string_view kTitle = "ballast identity 2";
 constexpr const char* kName = "identity";
 constexpr const char* kLock = "LOCK";
 constexpr const char* kIncoming = "state.incoming";
+constexpr const char* kIncomingBlocks = "log.incoming";
 constexpr const char* kPutAside = "state.damaged";
 
 // A disk's UUID is random (version 4), or begins with its origin (version 8: bits of our own).
@@ -82,7 +84,8 @@ Result<Founder> parse_founder(std::string_view line) {
 
 // What formatting itself makes, so that one that was interrupted can be done again.
 bool left_by_formatting(const std::string& directory, const std::string& name) {
-  if (name == kLock || name == "identity.tmp" || name == kIncoming || name == "lost+found")
+  if (name == kLock || name == "identity.tmp" || name == kIncoming || name == kIncomingBlocks ||
+      name == "lost+found")
     return true;
   if (name != "log" && name != "state") return false;
   const auto names = list_directory(directory + "/" + name);
@@ -105,13 +108,19 @@ Status check_formattable(const std::string& directory, bool restores) {
               directory);
 }
 
+IncomingPaths incoming_in(const std::string& directory) {
+  return {.rows = directory + "/" + kIncoming,
+          .blocks = directory + "/" + kIncomingBlocks,
+          .log = directory + "/log"};
+}
+
 Result<Identity> format(const std::string& directory, Uuid cluster, NodeId id,
                         std::vector<Founder> founders, const BeginWith* with) {
   BALLAST_TRY_STATUS(make_directories(directory + "/log"));
   BALLAST_TRY_STATUS(make_directories(directory + "/state"));
   if (with != nullptr) {
-    const std::string incoming = directory + "/" + kIncoming;
-    BALLAST_TRY_STATUS(make_directories(incoming));
+    const IncomingPaths incoming = incoming_in(directory);
+    BALLAST_TRY_STATUS(make_directories(incoming.rows));
     BALLAST_TRY_STATUS(with->bring(incoming));
   }
   Identity identity{cluster, Uuid::random(), make_disk(with), id, std::move(founders)};
@@ -280,9 +289,20 @@ Status DataDirectory::exchange(const std::string& with) const {
   return sync_directory(directory_);
 }
 
-Status DataDirectory::install_incoming() const { return exchange(incoming_path()); }
+IncomingPaths DataDirectory::incoming() const { return incoming_in(directory_); }
 
-Status DataDirectory::remove_incoming() const { return remove_all(incoming_path()); }
+// A crash before the exchange leaves homes that no row names yet; then this is done once more.
+Status DataDirectory::install_incoming() const {
+  const IncomingPaths incoming = this->incoming();
+  BALLAST_TRY_STATUS(take_over_segments(incoming.blocks, incoming.log));
+  return exchange(incoming.rows);
+}
+
+// The rows first: while they are there, so are the blocks that they name.
+Status DataDirectory::remove_incoming() const {
+  BALLAST_TRY_STATUS(remove_all(incoming().rows));
+  return remove_all(incoming().blocks);
+}
 
 Status DataDirectory::put_rows_aside() const {
   BALLAST_TRY_STATUS(remove_rows_put_aside());

@@ -42,11 +42,18 @@ Result<Identity> parse_identity(std::string_view text);
 // began with nothing. `disk` is the UUID's 16 bytes.
 std::string origin_of(std::string_view disk);
 
+// Where a snapshot is brought to, until it is whole.
+struct IncomingPaths {
+  std::string rows;    // a database; takes the place of the state
+  std::string blocks;  // segments that become homes of the log
+  std::string log;     // that log
+};
+
 // State from elsewhere that a founder begins with.
 struct BeginWith {
   Digest origin;  // which state it is
-  // Builds it in the directory given, that of incoming_path(), durably.
-  std::function<Status(const std::string& incoming)> bring;
+  // Builds it there, durably.
+  std::function<Status(const IncomingPaths& incoming)> bring;
 };
 
 // Reads DIRECTORY/identity; if the directory is empty or missing, formats it as one that joins a
@@ -76,12 +83,11 @@ class DataDirectory {
   const Identity& identity() const { return identity_; }
   std::string log_path() const { return directory_ + "/log"; }      // made by open()
   std::string state_path() const { return directory_ + "/state"; }  // made by open()
-  // Where a snapshot's rows and blocks are brought to, until they are whole.
-  std::string incoming_path() const { return directory_ + "/state.incoming"; }
-  // The two directories change places, at once and durably. Nobody may have one of them open.
-  // Error kIo.
+  IncomingPaths incoming() const;
+  // The segments of incoming() become the log's homes; then the directory of its rows and that of
+  // the state change places, at once and durably. Nobody may have one of them open. Error kIo.
   Status install_incoming() const;
-  // Removes what incoming_path() holds. Error kIo.
+  // Removes what incoming() names. Error kIo.
   Status remove_incoming() const;
   // The rows are damaged: they are put aside, and state_path() is empty, durably. Nobody may have
   // it open. Error kIo.

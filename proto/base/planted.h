@@ -35,6 +35,7 @@ enum class PlantedBug : int {
   kUseNotCounted,             // what is live in a segment is counted too low
   kOldHeaderKept,             // a segment's file is used again with its old header
   kHalfSnapshotInstalled,     // a snapshot takes the place of the rows before it is whole
+  kPlaceBeforeBytes,          // a row says where a block lies whose bytes are not durable yet
   kSnapshotGap,               // the log begins one entry too late behind a snapshot
   kSnapshotsPlaceNotChecked,  // the log goes on behind a snapshot that it does not reach
 };

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -61,6 +62,25 @@ Status write_fully(const UniqueFd& file, std::span<const std::byte> bytes, uint6
     if (written == 0) return disk_failure("write", file.path(), ENOSPC);
     bytes = bytes.subspan(static_cast<size_t>(written));
     offset += static_cast<uint64_t>(written);
+  }
+  return {};
+}
+
+Status write_fully(const UniqueFd& file, std::span<const std::span<const std::byte>> pieces,
+                   uint64_t offset) {
+  std::vector<iovec> all;
+  // The kernel reads them only; iovec knows no const.
+  for (const auto piece : pieces)
+    all.push_back({const_cast<std::byte*>(piece.data()), piece.size()});
+  const ssize_t got =
+      ::pwritev(file.get(), all.data(), static_cast<int>(all.size()), static_cast<off_t>(offset));
+  auto written = static_cast<size_t>(std::max<ssize_t>(got, 0));
+  // What one call did not write, for whatever reason, others do, or say why not.
+  for (const auto piece : pieces) {
+    const size_t done = std::min(written, piece.size());
+    BALLAST_TRY_STATUS(write_fully(file, piece.subspan(done), offset + done));
+    written -= done;
+    offset += piece.size();
   }
   return {};
 }

@@ -34,6 +34,9 @@ std::unexpected<Error> disk_failure(std::string_view what, std::string_view path
 // Offset, length and address must be multiples of 4 KiB if the file was opened by open_direct().
 // Errors: kIo, kNoSpace.
 Status write_fully(const UniqueFd& file, std::span<const std::byte> bytes, uint64_t offset);
+// The pieces, one behind the other.
+Status write_fully(const UniqueFd& file, std::span<const std::span<const std::byte>> pieces,
+                   uint64_t offset);
 // Errors: kIo, also if the file ends before.
 Status read_fully(const UniqueFd& file, std::span<std::byte> bytes, uint64_t offset);
 Status sync_file(const UniqueFd& file);

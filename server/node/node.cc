@@ -48,7 +48,7 @@ Membership read_membership(pb::ConfigurationEntry founding, const storage::LogSt
 
 }  // namespace
 
-Node::Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOptions options,
+Node::Node(asio::any_io_executor strand, net::Workers workers, NodeOptions options,
            std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state)
     : on_fatal_(std::move(options.on_fatal)),
       on_snapshot_needed_(std::move(options.on_snapshot_needed)),

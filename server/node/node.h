@@ -19,6 +19,7 @@
 
 #include "proto/net/asio.h"
 #include "proto/net/event.h"
+#include "proto/net/worker.h"
 #include "proto/service.pb.h"
 #include "server/node/entry_cache.h"
 #include "server/node/freshness.h"
@@ -71,7 +72,7 @@ class Node {
     pb::ApplyResult result;  // of the last draft; empty for an async ack
   };
 
-  Node(asio::any_io_executor strand, asio::any_io_executor workers, NodeOptions options,
+  Node(asio::any_io_executor strand, net::Workers workers, NodeOptions options,
        std::unique_ptr<storage::LogStore> log, std::unique_ptr<storage::StateMachine> state);
   ~Node();
 
@@ -92,6 +93,9 @@ class Node {
   void link_reset(NodeId peer);
   // The bytes of entries that the core wants sent; empty if they were overwritten meanwhile.
   asio::awaitable<std::vector<Entry>> entries_for(std::vector<EntryMeta> metas);
+  // Work on the disk that nobody waits for lets the log's writes go first: waits until none is
+  // under way, but not for long.
+  asio::awaitable<void> give_way();
   // Waits while more received bytes than the node's budget are not durable yet.
   asio::awaitable<void> admit();
   // Waits while the log has no place for the entries of an Append. False if `gone` says meanwhile
@@ -248,7 +252,7 @@ class Node {
   const std::string disk_;
   const bool joined_;
   asio::any_io_executor strand_;
-  asio::any_io_executor workers_;
+  net::Workers workers_;
   std::unique_ptr<storage::LogStore> log_;
   std::unique_ptr<storage::StateMachine> state_;
   const bool rows_lost_;

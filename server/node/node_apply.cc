@@ -29,8 +29,9 @@ asio::awaitable<std::vector<Read>> Node::read_log(
   if (!plan) co_return std::vector<Read>{};
   std::shared_ptr<storage::LogRead> read = *std::move(plan);
   const auto carry_out = [read, how] { return (*read.*how)(); };
-  auto entries = co_await net::on_worker(workers_, carry_out);
-  if (!entries && co_await mend_log(read)) entries = co_await net::on_worker(workers_, carry_out);
+  auto entries = co_await net::on_worker(workers_.urgent, carry_out);
+  if (!entries && co_await mend_log(read))
+    entries = co_await net::on_worker(workers_.urgent, carry_out);
   // A log that can't be read back is no log: never pretend that there is nothing (design.md 5).
   if (!entries) {
     fail_stop("reading the log", entries.error());
@@ -107,7 +108,8 @@ asio::awaitable<void> Node::apply_loop() {
     }
     const std::vector<storage::Committed> entries = co_await next_batch();
     if (entries.empty()) break;  // stopping
-    const auto results = co_await net::on_worker(workers_, [&] { return state_->apply(entries); });
+    const auto results =
+        co_await net::on_worker(workers_.urgent, [&] { return state_->apply(entries); });
     if (!results && results.error().code == Errc::kNoSpace) {
       if (!std::exchange(no_space_for_rows_, true))
         spdlog::warn("{}; it will be tried again", results.error().message);
@@ -153,7 +155,7 @@ asio::awaitable<void> Node::flush_loop() {
     // RocksDB would take nothing more after a flush that found no space. What waits is in the log.
     // The last look at the disk may be a second old.
     if (space_.watches()) {
-      if (const auto space = co_await net::on_worker(workers_, space_.options().measure))
+      if (const auto space = co_await net::on_worker(workers_.urgent, space_.options().measure))
         space_.note(*space);
       if (!space_.may_flush()) {
         answer_flushes(asked, fail(Errc::kNoSpace, "{}", space_.complaint()));
@@ -177,7 +179,8 @@ asio::awaitable<void> Node::flush_loop() {
 asio::awaitable<Status> Node::flush_rows() {
   const Index applied = applied_;
   using Used = std::vector<storage::StateMachine::SegmentUse>;
-  BALLAST_CO_TRY(const Used used, co_await net::on_worker(workers_, [this]() -> Result<Used> {
+  BALLAST_CO_TRY(const Used used,
+                 co_await net::on_worker(workers_.background, [this]() -> Result<Used> {
                    // Counted first: what is unused now is unused durably after the flush, and stays
                    // so, since only entries that are still to be applied bring new places, in
                    // segments behind.
@@ -226,8 +229,8 @@ uint64_t Node::spare_budget(std::span<const storage::StateMachine::SegmentUse> u
 // One step, between two batches of entries: the rows have one writer.
 asio::awaitable<void> Node::move_blocks() {
   const uint64_t segment = *emptying_;
-  const auto moved =
-      co_await net::on_worker(workers_, [&] { return state_->move_blocks(segment, kMoveBytes); });
+  const auto moved = co_await net::on_worker(
+      workers_.urgent, [&] { return state_->move_blocks(segment, kMoveBytes); });
   if (!moved && moved.error().code == Errc::kIo) {
     fail_stop("moving blocks out of a log segment", moved.error());
     co_return;

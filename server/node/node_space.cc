@@ -16,6 +16,7 @@ constexpr auto kMeasurePeriod = std::chrono::seconds(1);
 // again at once.
 constexpr auto kHandoverPause = std::chrono::seconds(10);
 constexpr auto kRoomCheckPeriod = std::chrono::milliseconds(250);
+constexpr auto kGiveWay = std::chrono::milliseconds(10);
 
 uint64_t record_bytes_of(const Bytes& header, const Bytes& payload) {
   return storage::record_bytes(static_cast<uint32_t>(header.size()),
@@ -29,7 +30,7 @@ asio::awaitable<void> Node::space_loop() {
     space_timer_.expires_after(kMeasurePeriod);
     co_await space_timer_.async_wait(kToken);
     if (stopping_) break;
-    const auto space = co_await net::on_worker(workers_, space_.options().measure);
+    const auto space = co_await net::on_worker(workers_.urgent, space_.options().measure);
     if (space)
       space_.note(*space);
     else
@@ -129,6 +130,12 @@ asio::awaitable<bool> Node::room_for(std::span<const Entry> entries, std::functi
     co_await stored_signal_.wait_until(Clock::now() + kRoomCheckPeriod);
   --starved_;
   co_return !stopping_ && !gone();
+}
+
+asio::awaitable<void> Node::give_way() {
+  const auto until = Clock::now() + kGiveWay;
+  while (!stopping_ && log_->oldest_pending_us() > 0 && co_await stored_signal_.wait_until(until))
+    continue;
 }
 
 }  // namespace ballast::server

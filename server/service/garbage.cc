@@ -17,7 +17,7 @@ asio::awaitable<Result<Answer>> Service::garbage(const pb::Garbage& request) {
   const std::vector<storage::LogStore::Home> homes = node_.log().homes();
   Answer answer;
   pb::GarbageReply& reply = *answer.reply.mutable_garbage();
-  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [&]() -> Status {
+  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_.background, [&]() -> Status {
     BALLAST_TRY(reply, node_.state().garbage(request.after(), wall_clock_ms(), kCountBudget));
     if (!reply.next().empty()) return {};
     BALLAST_TRY(const auto used, node_.state().segments());

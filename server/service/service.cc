@@ -75,8 +75,7 @@ Status check_peer(const pb::Hello& hello) {
 }  // namespace
 
 Service::Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
-                 std::string data_directory, asio::any_io_executor workers,
-                 milliseconds upload_lease)
+                 std::string data_directory, net::Workers workers, milliseconds upload_lease)
     : node_(node),
       members_(node, cluster),
       cluster_(cluster),
@@ -168,7 +167,8 @@ asio::awaitable<Result<Node::Draft>> Service::block_draft(pb::BlockRef reference
                    "the block's length or CRC32C is not what its reference says");
   BALLAST_CO_TRY(const Digest digest, Digest::from_raw(reference.digest()));
   // Blocks are shared by their digest: a wrong one would spoil somebody else's tensor.
-  const Digest actual = co_await net::on_worker(workers_, [&] { return sha256(payload.span()); });
+  const Digest actual =
+      co_await net::on_worker(workers_.urgent, [&] { return sha256(payload.span()); });
   if (actual != digest)
     co_return fail(Errc::kInvalidArgument,
                    "the block's SHA-256 is {}, not {} as its reference says", actual.brief(),
@@ -303,7 +303,7 @@ asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& reques
     }
     return answer;
   };
-  Result<Answer> answer = co_await net::on_worker(workers_, read);
+  Result<Answer> answer = co_await net::on_worker(workers_.urgent, read);
   if (!answer && answer.error().code == Errc::kCorrupt && keepers_.scrub != nullptr)
     keepers_.scrub->hurry();
   co_return answer;
@@ -312,10 +312,12 @@ asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& reques
 asio::awaitable<Result<Answer>> Service::get_block(const pb::GetBlock& request) {
   BALLAST_CO_TRY_STATUS(check_rows());
   BALLAST_CO_TRY(const Digest digest, Digest::from_raw(request.digest()));
+  if (request.once()) co_await node_.give_way();
   // Before the look-up, so that what it does not find was deleted by what is applied.
   const uint64_t applied = node_.state().applied().index.value();
   const auto from = request.once() ? storage::ReadFrom::kDisk : storage::ReadFrom::kCache;
-  auto block = co_await net::on_worker(workers_, [&] { return node_.state().block(digest, from); });
+  const auto& workers = request.once() ? workers_.background : workers_.urgent;
+  auto block = co_await net::on_worker(workers, [&] { return node_.state().block(digest, from); });
   if (!block && block.error().code == Errc::kNotFound && applied < request.applied())
     co_return fail(Errc::kUnavailable, "{}, but only {} entries are applied here",
                    block.error().message, applied);
@@ -336,8 +338,9 @@ asio::awaitable<Result<Answer>> Service::missing_blocks(const pb::MissingBlocks&
     BALLAST_CO_TRY(const Digest digest, Digest::from_raw(raw));
     digests.push_back(digest);
   }
-  BALLAST_CO_TRY(const std::vector<Digest> missing,
-                 co_await net::on_worker(workers_, [&] { return node_.state().missing(digests); }));
+  BALLAST_CO_TRY(const std::vector<Digest> missing, co_await net::on_worker(workers_.urgent, [&] {
+                   return node_.state().missing(digests);
+                 }));
   Answer answer;
   auto& reply = *answer.reply.mutable_missing_blocks();
   for (const Digest& digest : missing) reply.add_digests(std::string(digest.text()));
@@ -377,7 +380,7 @@ asio::awaitable<Result<Answer>> Service::dispatch_admin(const pb::Request& reque
       // What RocksDB has in memory may be whole, and its files damaged.
       using Found = Result<pb::StateDigestReply>;
       BALLAST_CO_TRY(*answer.reply.mutable_state_digest(),
-                     co_await net::on_worker(workers_, [&]() -> Found {
+                     co_await net::on_worker(workers_.background, [&]() -> Found {
                        BALLAST_TRY_STATUS(node_.state().verify_rows());
                        return node_.state().state_digest();
                      }));
@@ -425,7 +428,8 @@ Result<Answer> Service::open_snapshot(const pb::OpenSnapshot& request) {
 
 asio::awaitable<Result<Answer>> Service::read_snapshot(const pb::ReadSnapshot& request) {
   BALLAST_CO_TRY(const auto rows, snapshots_.find(request.id()));
-  BALLAST_CO_TRY(const storage::SnapshotPage page, co_await net::on_worker(workers_, [&] {
+  BALLAST_CO_TRY(const storage::SnapshotPage page,
+                 co_await net::on_worker(workers_.background, [&] {
                    return storage::snapshot_page(*rows, request.after(), kSnapshotPageBytes);
                  }));
   if (page.last) snapshots_.close(request.id());
@@ -445,7 +449,7 @@ asio::awaitable<Result<Answer>> Service::verify_blocks(const pb::VerifyBlocks& r
   }
   Answer answer;
   pb::VerifyBlocksReply& reply = *answer.reply.mutable_verify_blocks();
-  BALLAST_CO_TRY(reply, co_await net::on_worker(workers_, [&] {
+  BALLAST_CO_TRY(reply, co_await net::on_worker(workers_.background, [&] {
                    return node_.state().verify_blocks(after, {kVerifyBudget});
                  }));
   for (const std::string& raw : reply.damaged()) {

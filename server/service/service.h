@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "proto/net/asio.h"
+#include "proto/net/worker.h"
 #include "proto/peer.pb.h"
 #include "proto/service.pb.h"
 #include "server/cluster.h"
@@ -29,7 +30,7 @@ struct Answer {
 class Service {
  public:
   Service(Node& node, const ClusterConfig& cluster, storage::Identity identity,
-          std::string data_directory, asio::any_io_executor workers,
+          std::string data_directory, net::Workers workers,
           std::chrono::milliseconds upload_lease = limits::kUploadLease);
   // Who finds and mends damage here, and brings what this node lacks: all of them, or none.
   struct Keepers {
@@ -85,7 +86,7 @@ class Service {
   const ClusterConfig& cluster_;
   storage::Identity identity_;
   std::string data_directory_;
-  asio::any_io_executor workers_;
+  net::Workers workers_;
   OpenSnapshots snapshots_;
   Keepers keepers_;
   std::chrono::milliseconds upload_lease_;  // of blocks that no commit names yet

@@ -8,7 +8,6 @@
 
 #include "proto/base/clock.h"
 #include "storage/kv/row_keys.h"
-#include "storage/snapshot/incoming.h"
 
 namespace ballast::server {
 namespace {
@@ -84,11 +83,11 @@ Status bring(IncomingSnapshot& incoming, const backup::BackupDirectory& director
 }  // namespace
 
 Status restore(const backup::BackupDirectory& directory, const backup::Manifest& manifest,
-               storage::StateOptions incoming) {
+               const storage::IncomingOptions& incoming) {
   const auto began = Clock::now();
   spdlog::info("restoring backup '{}' of entry {}: {} blocks, {} MiB", manifest.name,
                manifest.rows.index, manifest.rows.blocks, manifest.rows.block_bytes >> 20);
-  BALLAST_TRY(const auto snapshot, IncomingSnapshot::open(std::move(incoming)));
+  BALLAST_TRY(const auto snapshot, IncomingSnapshot::open(incoming));
   if (auto brought = bring(*snapshot, directory, manifest); !brought)
     return fail_within(std::move(brought).error(), "backup '{}' in '{}'", manifest.name,
                        directory.path());

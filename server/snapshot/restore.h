@@ -4,7 +4,7 @@
 
 #include "proto/backup/directory.h"
 #include "proto/base/result.h"
-#include "storage/kv/state_machine.h"
+#include "storage/snapshot/incoming.h"
 
 namespace ballast::server {
 
@@ -14,6 +14,6 @@ namespace ballast::server {
 // Errors: kCorrupt, kNotFound if the backup is damaged; kRefused if its rows are of a format that
 // this version does not know; kIo, kNoSpace.
 Status restore(const backup::BackupDirectory& directory, const backup::Manifest& manifest,
-               storage::StateOptions incoming);
+               const storage::IncomingOptions& incoming);
 
 }  // namespace ballast::server

@@ -79,7 +79,11 @@ asio::awaitable<void> SnapshotFetch::stop() {
 asio::awaitable<void> SnapshotFetch::run(Index index) {
   node_.hold_segments(true);
   const Status done = co_await attempt(index);
-  co_await net::on_worker(workers_, [this] { incoming_.reset(); });
+  co_await net::on_worker(workers_, [this] {
+    // What has come need not come again, whatever ended the attempt.
+    if (incoming_) (void)incoming_->flush();
+    incoming_.reset();
+  });
   if (damaged_ || full_) co_await discard();
   progress_ = {};
   node_.hold_segments(done.has_value());
@@ -94,9 +98,9 @@ asio::awaitable<void> SnapshotFetch::run(Index index) {
 
 // The next attempt begins with nothing.
 asio::awaitable<void> SnapshotFetch::discard() {
-  const std::string& directory = options_.incoming.directory;
+  const std::string& directory = options_.incoming.rows.directory;
   const Status discarded = co_await net::on_worker(
-      workers_, [&] { return storage::IncomingSnapshot::discard(directory); });
+      workers_, [&] { return storage::IncomingSnapshot::discard(options_.incoming); });
   spdlog::warn("what has come of a snapshot {}: '{}' {}",
                damaged_ ? "is damaged" : "fills the disk", directory,
                discarded ? "is removed" : discarded.error().message);
@@ -154,15 +158,16 @@ asio::awaitable<Result<size_t>> SnapshotFetch::bring(Replica& source,
 asio::awaitable<Status> SnapshotFetch::check_space(const pb::OpenSnapshotReply& opened) {
   if (!options_.measure) co_return Status{};
   BALLAST_CO_TRY(const storage::Space space, co_await net::on_worker(workers_, options_.measure));
-  BALLAST_CO_TRY(const uint64_t on_its_way, co_await net::on_worker(workers_, [this] {
-                   return storage::directory_bytes(options_.incoming.directory);
-                 }));
-  const uint64_t has = node_.state().applied().block_bytes + on_its_way;
+  BALLAST_CO_TRY(const uint64_t arrived,
+                 co_await in_incoming([this] { return incoming_->arrived_bytes(); }));
+  const uint64_t has = node_.state().applied().block_bytes + arrived;
   const uint64_t needs = opened.block_bytes() - std::min(opened.block_bytes(), has);
-  if (needs + options_.incoming.write_buffer_bytes <= space.free) co_return Status{};
+  const uint64_t beside = options_.incoming.rows.write_buffer_bytes +
+                          (needs > 0 ? options_.incoming.blocks.segment_bytes : 0);
+  if (needs + beside <= space.free) co_return Status{};
   co_return fail(Errc::kNoSpace,
                  "it has {} MiB of blocks that are not here, and {} MiB are free in '{}'",
-                 needs >> 20, space.free >> 20, options_.incoming.directory);
+                 needs >> 20, space.free >> 20, options_.incoming.rows.directory);
 }
 
 asio::awaitable<Status> SnapshotFetch::fetch_rows(Replica& source, uint64_t id) {

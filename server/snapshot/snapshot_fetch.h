@@ -19,7 +19,6 @@
 #include "server/repair/throttle.h"
 #include "server/snapshot/replica_requests.h"
 #include "storage/io/space.h"
-#include "storage/kv/state_machine.h"
 #include "storage/log/log_base.h"
 #include "storage/snapshot/incoming.h"
 
@@ -33,8 +32,8 @@ struct SnapshotProgress {
 };
 
 struct FetchOptions {
-  storage::StateOptions incoming;  // where the database is made
-  uint64_t bytes_per_second = 0;   // of blocks, at most; 0: as fast as they come
+  storage::IncomingOptions incoming;  // where it is made
+  uint64_t bytes_per_second = 0;      // of blocks, at most; 0: as fast as they come
   // Of the disk that `incoming` lies on. Null: nobody asks.
   std::function<Result<storage::Space>()> measure;
 };

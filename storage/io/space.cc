@@ -3,8 +3,6 @@
 #include <fcntl.h>
 #include <sys/statvfs.h>
 
-#include <filesystem>
-
 #include "proto/files/files.h"
 
 namespace ballast::storage {
@@ -19,19 +17,6 @@ Result<Space> space_of(const std::string& path) {
   if (::statvfs(path.c_str(), &status) != 0) return os_failure("ask for the free space of", path);
   return Space{.free = uint64_t{status.f_bavail} * status.f_frsize,
                .total = uint64_t{status.f_blocks} * status.f_frsize};
-}
-
-Result<uint64_t> directory_bytes(const std::string& path) {
-  uint64_t bytes = 0;
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return bytes;
-  for (auto file = std::filesystem::directory_iterator(path, error);
-       !error && file != std::filesystem::directory_iterator(); file.increment(error)) {
-    std::error_code gone;  // by now
-    if (const auto size = file->file_size(gone); !gone) bytes += size;
-  }
-  if (error) return fail(Errc::kIo, "cannot look through '{}': {}", path, error.message());
-  return bytes;
 }
 
 Status hold_space_back(const std::string& directory) {

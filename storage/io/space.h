@@ -15,9 +15,6 @@ struct Space {
 
 // Of the file system that the path lies on. Error kIo.
 Result<Space> space_of(const std::string& path);
-// What the files in a directory have together, without those of directories in it; 0 if there is
-// none. Error kIo.
-Result<uint64_t> directory_bytes(const std::string& path);
 
 // RocksDB writes new files when it is opened: on a full disk it could not be. So a node that runs
 // holds a file of this size back, and gives it up when it starts without space.

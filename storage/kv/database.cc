@@ -79,19 +79,6 @@ rocksdb::Options database_options(const StateOptions& options) {
   return o;
 }
 
-// What is written stays, so no blob is written anew to win space back; it is not read soon, so it
-// need not go through the page cache. Small buffers: the disk is shared with a log that is waited
-// for.
-rocksdb::Options options_to_fill(const StateOptions& options) {
-  rocksdb::Options o = database_options(options);
-  o.enable_blob_garbage_collection = false;
-  o.use_direct_io_for_flush_and_compaction = true;
-  o.write_buffer_size = std::min<size_t>(o.write_buffer_size, 32 << 20);
-  o.max_write_buffer_number = 4;
-  o.max_background_flushes = 2;  // each waits for the disk in turn
-  return o;
-}
-
 // RocksDB says of damage in which file it is, and mostly where.
 std::unexpected<Error> damage(std::string_view what, const rocksdb::Status& status) {
   return fail(Errc::kCorrupt, "cannot {}: {}; {}", what, status.ToString(), kAdvice);
@@ -287,17 +274,11 @@ Result<std::unique_ptr<RowView>> open_database_to_read(const std::string& direct
   return std::make_unique<ReadOnlyDatabase>(std::unique_ptr<rocksdb::DB>(database));
 }
 
-Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options, DatabaseUse use) {
+Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options) {
   BALLAST_TRY_STATUS(check_not_headless(options.directory));
   rocksdb::DB* database = nullptr;
-  const bool fills = use == DatabaseUse::kFill;
-  rocksdb::Options chosen = fills ? options_to_fill(options) : database_options(options);
-  rocksdb::Status status = rocksdb::DB::Open(chosen, options.directory, &database);
-  if (fills && (status.IsInvalidArgument() || status.IsNotSupported())) {
-    // Not every file system goes without the page cache.
-    chosen.use_direct_io_for_flush_and_compaction = false;
-    status = rocksdb::DB::Open(chosen, options.directory, &database);
-  }
+  const rocksdb::Status status =
+      rocksdb::DB::Open(database_options(options), options.directory, &database);
   if (!status.ok()) {
     const std::string what = fmt::format("open the database '{}'", options.directory);
     // A database that is there names only files that are there.

@@ -9,14 +9,8 @@
 
 namespace ballast::storage {
 
-enum class DatabaseUse {
-  kServe,
-  kFill,  // much is written at first, and hardly read
-};
-
 // Errors: kIo, kCorrupt.
-Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options,
-                                                DatabaseUse use = DatabaseUse::kServe);
+Result<std::unique_ptr<RowStore>> open_database(const StateOptions& options);
 
 // The rows of a database that nobody has open, as they lie on the disk; nothing is changed.
 // Errors: kIo (also if there is none), kCorrupt.

@@ -50,8 +50,10 @@ class Inspection {
     for (const std::string& name : names) {
       const auto sequence = parse_segment_name(name);
       if (!sequence) continue;
-      if (*sequence > expected) note(fmt::format("segment {} is missing", expected));
-      expected = std::max(expected, *sequence + 1);
+      if (!has_arrived(*sequence)) {
+        if (*sequence > expected) note(fmt::format("segment {} is missing", expected));
+        expected = std::max(expected, *sequence + 1);
+      }
       BALLAST_TRY_STATUS(look_at(*sequence));
     }
     const HardStateReport& hard_state = report_->hard_state;
@@ -61,8 +63,9 @@ class Inspection {
     if (chain_.next_serial < hard_state.durable_serial) {
       note(fmt::format("it ends at record {}, but record {} was durable", chain_.next_serial - 1,
                        hard_state.durable_serial - 1));
-      const auto last = std::ranges::find_if(report_->segments.rbegin(), report_->segments.rend(),
-                                             &SegmentReport::begun);
+      const auto last =
+          std::ranges::find_if(report_->segments.rbegin(), report_->segments.rend(),
+                               [](const auto& segment) { return segment.begun && !segment.home; });
       if (last != report_->segments.rend() && last->damage.empty()) last->damage = end_cause_;
     }
     return std::move(report_);
@@ -82,9 +85,10 @@ class Inspection {
     BALLAST_TRY(segment.bytes, file_bytes(segment.file));
     const auto shared = std::make_shared<const SegmentFile>(std::move(segment));
     report_->payloads.add(shared);
-    SegmentReport report{.sequence = sequence,
-                         .bytes = shared->bytes,
-                         .home = sequence < report_->hard_state.start.segment};
+    SegmentReport report{
+        .sequence = sequence,
+        .bytes = shared->bytes,
+        .home = has_arrived(sequence) || sequence < report_->hard_state.start.segment};
     BALLAST_TRY_STATUS(scan(*shared, report));
     if (!report.damage.empty())
       note(fmt::format("segment {} is damaged at offset {}", sequence, report.end));

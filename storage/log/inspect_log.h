@@ -16,7 +16,7 @@ namespace ballast::storage {
 struct SegmentReport {
   uint64_t sequence = 0;
   uint64_t bytes = 0;
-  bool home = false;   // before the log's start: of its blocks alone
+  bool home = false;   // of its blocks alone
   bool begun = false;  // false: prepared, of zeros as far as a start needs it
   uint64_t records = 0;
   uint64_t payload_bytes = 0;

@@ -78,7 +78,7 @@ class LogStore {
     uint64_t segment = 0;  // its sequence
     uint64_t bytes = 0;    // of the file
   };
-  // The segments before the log's start, ascending.
+  // The segments before the log's start, and those that came with a snapshot.
   virtual std::vector<Home> homes() const = 0;
   // Nothing names a payload of such a segment any more, and that is durable. Its file is spare now:
   // a later segment is made of it, which costs no writes. Whoever reads a payload of it goes on

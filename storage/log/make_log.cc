@@ -41,7 +41,7 @@ Status make_log_if_new(const LogOptions& options, const SegmentMaker& make_segme
   bool used = false;
   for (const std::string& name : names) {
     const auto sequence = parse_segment_name(name);
-    if (!sequence) continue;
+    if (!sequence || has_arrived(*sequence)) continue;
     BALLAST_TRY(const UniqueFd file, open_file(options.directory + "/" + name, O_RDONLY));
     MutableBytes block(kSegmentHeaderBytes);
     BALLAST_TRY_STATUS(read_fully(file, block.span(), 0));

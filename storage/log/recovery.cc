@@ -147,9 +147,10 @@ class Recovery {
       const auto sequence = parse_segment_name(name);
       if (!sequence) continue;
       const uint64_t expected = log_.hard_state.start.segment + files_.size();
-      if (*sequence > expected) return missing(expected);
+      const bool home = *sequence < expected || has_arrived(*sequence);
+      if (!home && *sequence > expected) return missing(expected);
       BALLAST_TRY(const SegmentPtr file, open_segment(directory_, *sequence));
-      if (*sequence < expected) {
+      if (home) {
         log_.homes.push_back(file);
         continue;
       }

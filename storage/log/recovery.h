@@ -58,7 +58,7 @@ struct LogSegment {
 
 struct RecoveredLog {
   HardStateRecord hard_state;
-  std::vector<SegmentPtr> homes;     // before the log's start
+  std::vector<SegmentPtr> homes;     // of blocks alone
   std::vector<Locator> locators;     // of the entries behind the log's base
   std::vector<LogSegment> segments;  // in use, in order
   SegmentPtr prepared;               // of zeros, if there is one

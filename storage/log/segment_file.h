@@ -31,6 +31,11 @@ struct SegmentFile {
 };
 using SegmentPtr = std::shared_ptr<const SegmentFile>;
 
+// The segments of a log are numbered from 1. Those that came with a snapshot, which never were part
+// of a log here, are homes from the beginning, and have numbers of their own.
+inline constexpr uint64_t kFirstArrivedSegment = uint64_t{1} << 32;
+constexpr bool has_arrived(uint64_t sequence) { return sequence >= kFirstArrivedSegment; }
+
 // "00000000000000000007.log"
 std::string segment_name(uint64_t sequence);
 std::optional<uint64_t> parse_segment_name(std::string_view name);

@@ -59,6 +59,9 @@ Result<SegmentPtr> SegmentSet::find(uint64_t sequence) const {
 
 Result<Bytes> SegmentSet::read(Place place, uint32_t bytes, uint32_t crc, ReadFrom from) const {
   BALLAST_TRY(const SegmentPtr segment, find(place.segment));
+  if (place.offset() + bytes > segment->bytes)
+    return fail(Errc::kCorrupt, "'{}' is cut off: it ends at offset {}", segment->file.path(),
+                segment->bytes);
   // The page cache first: models are read again and again. What it holds may be damaged, or older
   // than a direct write that came after it was read ahead; then the disk has the last word.
   if (from == ReadFrom::kCache) {

@@ -1,6 +1,7 @@
 #include "storage/snapshot/incoming.h"
 
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "proto/base/check.h"
@@ -85,8 +86,13 @@ Status check_totals(const RowView& rows, const pb::AppliedRow& applied) {
               there.blocks, there.block_bytes, there.sessions);
 }
 
+// A mark says how many bytes have come. Earlier versions, which wrote them into the database, left
+// that out.
 std::string arrived_key(const Digest& digest) {
   return kind_key(RowKind::kArrived) + std::string(digest.text());
+}
+uint64_t arrived_bytes_of(std::string_view mark) {
+  return mark.size() == sizeof(uint64_t) ? number_behind(mark, 0) : 0;
 }
 
 template <class Each>
@@ -95,36 +101,58 @@ Status each_arrived(const RowView& rows, Each each) {
   const auto found = rows.scan(prefix, prefix_end(prefix));
   for (; found->valid(); found->next()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(found->key().substr(prefix.size())));
-    BALLAST_TRY_STATUS(each(digest));
+    BALLAST_TRY_STATUS(each(digest, found->value()));
   }
   return found->status();
 }
 
+// Places in the log's segments: this node may have given them up since.
+Status erase_adopted(RowStore& store) {
+  Batch batch(store);
+  const std::string prefix = kind_key(RowKind::kPlace);
+  const auto places = store.scan(prefix, prefix_end(prefix));
+  for (; places->valid(); places->next()) {
+    BALLAST_TRY(const Digest digest, Digest::from_raw(places->key().substr(prefix.size())));
+    BALLAST_TRY(const auto arrived, store.get(arrived_key(digest)));
+    if (!arrived) BALLAST_TRY_STATUS(batch.erase(std::string(places->key())));
+  }
+  BALLAST_TRY_STATUS(places->status());
+  return batch.write();
+}
+
 }  // namespace
 
-Result<std::unique_ptr<IncomingSnapshot>> IncomingSnapshot::open(StateOptions options) {
-  BALLAST_TRY_STATUS(make_directories(options.directory));
-  BALLAST_TRY(auto store, open_database(options, DatabaseUse::kFill));
-  return over(std::move(store));
+Result<std::unique_ptr<IncomingSnapshot>> IncomingSnapshot::open(const IncomingOptions& options) {
+  BALLAST_TRY_STATUS(make_directories(options.rows.directory));
+  BALLAST_TRY(auto store, open_database(options.rows));
+  BALLAST_TRY(auto blocks, open_arriving_blocks(options.blocks));
+  return over(std::move(store), std::move(blocks));
 }
 
-std::unique_ptr<IncomingSnapshot> IncomingSnapshot::over(std::unique_ptr<RowStore> store) {
-  return std::unique_ptr<IncomingSnapshot>(new IncomingSnapshot(std::move(store)));
+std::unique_ptr<IncomingSnapshot> IncomingSnapshot::over(std::unique_ptr<RowStore> store,
+                                                         std::unique_ptr<ArrivingBlocks> blocks) {
+  return std::unique_ptr<IncomingSnapshot>(
+      new IncomingSnapshot(std::move(store), std::move(blocks)));
 }
 
-Status IncomingSnapshot::discard(const std::string& directory) {
-  std::error_code error;
-  std::filesystem::remove_all(directory, error);
-  if (error) return fail(Errc::kIo, "cannot remove '{}': {}", directory, error.message());
+// The rows first: those that are there must not name blocks that are gone.
+Status IncomingSnapshot::discard(const IncomingOptions& options) {
+  for (const std::string& directory : {options.rows.directory, options.blocks.directory}) {
+    std::error_code error;
+    std::filesystem::remove_all(directory, error);
+    if (error) return fail(Errc::kIo, "cannot remove '{}': {}", directory, error.message());
+  }
   return {};
 }
 
 Status IncomingSnapshot::begin() {
   last_key_.clear();
-  // The bytes of blocks lie between: a walk over their rows would read them all.
+  // The bytes of blocks may lie between: a walk over their rows would read them all.
   BALLAST_TRY_STATUS(erase_rows(*store_, "", kind_key(RowKind::kBytes)));
-  BALLAST_TRY_STATUS(erase_rows(*store_, kind_key(RowKind::kPlace), kind_key(RowKind::kArrived)));
-  return store_->flush();
+  BALLAST_TRY_STATUS(erase_adopted(*store_));
+  BALLAST_TRY_STATUS(
+      erase_rows(*store_, kind_key(RowKind::kSegmentUse), kind_key(RowKind::kArrived)));
+  return flush();
 }
 
 Status IncomingSnapshot::add(const pb::RowPage& page) {
@@ -143,42 +171,49 @@ Status IncomingSnapshot::add(const pb::RowPage& page) {
 }
 
 // True if the rows in use tell where the block is, or give its bytes.
-Result<bool> IncomingSnapshot::adopt(const RowView& current, const Digest& digest) {
+Result<bool> IncomingSnapshot::adopt(const RowView& current, const pb::BlockRef& reference) {
+  BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
   BALLAST_TRY(const auto place, current.get(place_key(digest)));
-  const std::string key = place ? place_key(digest) : bytes_key(digest);
-  std::optional<std::string> value = place;
-  if (!place) {
-    BALLAST_TRY(value, current.get(key));
-    if (!value) return false;
+  if (place) {
+    const std::string key = place_key(digest);
+    BALLAST_TRY_STATUS(store_->write(std::vector<RowChange>{{key, *place}}));
+    return true;
   }
-  const std::string arrived = arrived_key(digest);
-  std::vector<RowChange> changes{{key, *value}};
-  if (!place) changes.push_back({arrived, ""});
-  BALLAST_TRY_STATUS(store_->write(changes));
+  BALLAST_TRY(const auto bytes, current.get_large(bytes_key(digest)));
+  if (!bytes) return false;
+  BALLAST_TRY_STATUS(add_block(reference, *bytes));
   return true;
+}
+
+Result<bool> IncomingSnapshot::is_here(const Digest& digest) const {
+  BALLAST_TRY(const auto arrived, store_->get(arrived_key(digest)));
+  if (arrived) return true;
+  BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
+  return placed.has_value();
 }
 
 Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView* current,
                                                             const std::optional<Digest>& after,
                                                             size_t limit) {
+  // From here on what has arrived is only looked for in the rows.
+  if (!after) BALLAST_TRY_STATUS(flush());
   std::vector<pb::BlockRef> blocks;
   const std::string prefix = kind_key(RowKind::kBlock);
   const auto rows = store_->scan(after ? block_key(*after) + '\0' : prefix, prefix_end(prefix));
   for (; rows->valid() && blocks.size() < limit; rows->next()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
-    BALLAST_TRY(const auto arrived, store_->get(arrived_key(digest)));
-    if (arrived) continue;
-    BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
-    if (placed) continue;
+    BALLAST_TRY(const bool here, is_here(digest));
+    if (here) continue;
+    BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
+    const pb::BlockRef reference = block_reference(digest, row);
     if (current != nullptr) {
-      const auto adopted = adopt(*current, digest);
+      const auto adopted = adopt(*current, reference);
       // The rows in use may be damaged: others have the block.
       if (!adopted && adopted.error().code != Errc::kCorrupt)
         return std::unexpected(adopted.error());
       if (adopted && *adopted) continue;
     }
-    BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
-    blocks.push_back(block_reference(digest, row));
+    blocks.push_back(reference);
   }
   BALLAST_TRY_STATUS(rows->status());
   return blocks;
@@ -186,32 +221,74 @@ Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView* curre
 
 Status IncomingSnapshot::add_block(const pb::BlockRef& reference, const Bytes& bytes) {
   BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
-  if (bytes.size() != reference.length() || sha256(bytes.span()) != digest)
+  if (bytes.size() != reference.length() || crc32c(bytes.span()) != reference.crc32c() ||
+      sha256(bytes.span()) != digest)
     return fail(Errc::kCorrupt, "what came as block {} is something else", digest.brief());
-  const BytesRow row = bytes_row(digest, bytes);
-  const std::string arrived = arrived_key(digest);
-  return store_->write(std::vector<RowChange>{row.change(), {arrived, ""}});
+  BALLAST_TRY(const Place place, blocks_->add(reference, bytes));
+  {
+    const std::lock_guard lock(mutex_);
+    unflushed_.push_back({digest, place, bytes.size()});
+    unflushed_bytes_ += bytes.size();
+    if (unflushed_bytes_ < kUnflushedBytes && !BALLAST_PLANTED(kPlaceBeforeBytes)) return {};
+  }
+  return flush();
 }
 
-Status IncomingSnapshot::flush() { return store_->flush(); }
+// A row that says where a block lies must not outlive a crash that the block does not.
+Status IncomingSnapshot::flush() {
+  const std::lock_guard flushing(flushing_);
+  std::vector<Arrived> arrived;
+  {
+    const std::lock_guard lock(mutex_);
+    arrived = std::exchange(unflushed_, {});
+    unflushed_bytes_ = 0;
+  }
+  if (arrived.empty() || !BALLAST_PLANTED(kPlaceBeforeBytes))
+    BALLAST_TRY_STATUS(blocks_->sync());
+  Batch batch(*store_);
+  for (const Arrived& block : arrived) {
+    BALLAST_TRY_STATUS(
+        batch.put(place_key(block.digest), place_row(block.place).SerializeAsString()));
+    BALLAST_TRY_STATUS(batch.put(arrived_key(block.digest), big_endian(block.bytes)));
+  }
+  BALLAST_TRY_STATUS(batch.write());
+  return store_->flush();
+}
+
+Result<uint64_t> IncomingSnapshot::arrived_bytes() {
+  BALLAST_TRY_STATUS(flush());
+  uint64_t bytes = 0;
+  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest&, std::string_view mark) -> Status {
+    bytes += arrived_bytes_of(mark);
+    return {};
+  }));
+  return bytes;
+}
 
 Status IncomingSnapshot::drop_unnamed() {
+  BALLAST_TRY_STATUS(flush());
   Batch batch(*store_);
-  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest& digest) -> Status {
+  std::set<uint64_t> segments;
+  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest& digest, std::string_view) -> Status {
     BALLAST_TRY(const auto named, store_->get(block_key(digest)));
-    BALLAST_TRY(const auto placed, store_->get(place_key(digest)));
-    if (named && !placed) return {};
+    BALLAST_TRY(const auto placed, store_->row<pb::PlaceRow>(place_key(digest)));
+    if (named && placed) segments.insert(placed->segment());
+    if (named) return {};
     BALLAST_TRY_STATUS(batch.erase(bytes_key(digest)));
+    BALLAST_TRY_STATUS(batch.erase(place_key(digest)));
     return batch.erase(arrived_key(digest));
   }));
-  return batch.write();
+  BALLAST_TRY_STATUS(batch.write());
+  BALLAST_TRY_STATUS(store_->flush());
+  return blocks_->keep(segments);
 }
 
 // From now on it does not matter which blocks were brought.
 Status IncomingSnapshot::drop_marks() {
   Batch batch(*store_);
-  BALLAST_TRY_STATUS(each_arrived(
-      *store_, [&](const Digest& digest) { return batch.erase(arrived_key(digest)); }));
+  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest& digest, std::string_view) {
+    return batch.erase(arrived_key(digest));
+  }));
   return batch.write();
 }
 
@@ -222,6 +299,7 @@ Status IncomingSnapshot::finish(const LogBase& base) {
   BALLAST_TRY_STATUS(check_row_format(applied->format()));
   BALLAST_TRY_STATUS(check_totals(*store_, *applied));
   BALLAST_TRY_STATUS(drop_unnamed());
+  BALLAST_TRY_STATUS(blocks_->seal());
   BALLAST_TRY_STATUS(drop_marks());
   BALLAST_TRY_STATUS(take_over_rows(*store_, *applied));
   pb::InstalledRow installed;

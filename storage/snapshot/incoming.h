@@ -1,11 +1,13 @@
 // A snapshot on its way in: a database beside the one in use, which takes its place once it is
-// whole (docs/formats/snapshot.md).
+// whole, and segments of blocks, which become homes beside those of the log
+// (docs/formats/snapshot.md).
 //
 // Rows come first, then the blocks that they name and this node lacks. Blocks that have arrived
 // outlive a crash and a new attempt: whoever resumes asks for those alone that are still missing.
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,20 +19,29 @@
 #include "storage/kv/row_store.h"
 #include "storage/kv/state_machine.h"
 #include "storage/log/log_base.h"
+#include "storage/snapshot/arriving_blocks.h"
 
 namespace ballast::storage {
+
+// What a crash loses of the blocks that have arrived, at most.
+inline constexpr uint64_t kUnflushedBytes = 128ull << 20;
+
+struct IncomingOptions {
+  StateOptions rows;
+  ArrivingOptions blocks;
+};
 
 // Blocks on the disk; one thread at a time. Errors of all functions: kIo; kCorrupt for what does
 // not belong into a snapshot.
 class IncomingSnapshot {
  public:
-  // Opens the database in the directory, which is made if it is missing.
-  static Result<std::unique_ptr<IncomingSnapshot>> open(StateOptions options);
+  // Opens the database and the segments in their directories, which are made if they are missing.
+  static Result<std::unique_ptr<IncomingSnapshot>> open(const IncomingOptions& options);
   // The same over any store of rows.
-  static std::unique_ptr<IncomingSnapshot> over(std::unique_ptr<RowStore> store);
-
-  // Removes the database of a directory that nobody has open: what has come is damaged. Error: kIo.
-  static Status discard(const std::string& directory);
+  static std::unique_ptr<IncomingSnapshot> over(std::unique_ptr<RowStore> store,
+                                                std::unique_ptr<ArrivingBlocks> blocks);
+  // Removes what nobody has open: what has come is damaged, or of no use. Error: kIo.
+  static Status discard(const IncomingOptions& options);
 
   // Forgets the rows of an earlier attempt, not its blocks.
   Status begin();
@@ -43,12 +54,13 @@ class IncomingSnapshot {
   Result<std::vector<pb::BlockRef>> missing(const RowView* current,
                                             const std::optional<Digest>& after, size_t limit);
   // The bytes of a block; kCorrupt if they are not those of the reference. May be called on several
-  // threads, beside missing(). Durable after flush(), or as many bytes later as its write buffers
-  // hold, some 100 MiB.
+  // threads, beside missing(). Durable after flush(), or at most kUnflushedBytes later.
   Status add_block(const pb::BlockRef& reference, const Bytes& bytes);
   Status flush();
+  // Of the blocks that have arrived, by now and in earlier attempts.
+  Result<uint64_t> arrived_bytes();
   // The rows are there: blocks that arrived for those of an earlier attempt, and that these do not
-  // name, make room.
+  // name, are given up.
   Status drop_unnamed();
 
   // All blocks are there, but for those that entries behind these rows have deleted: the database
@@ -58,12 +70,25 @@ class IncomingSnapshot {
   Status finish(const LogBase& base);
 
  private:
-  explicit IncomingSnapshot(std::unique_ptr<RowStore> store) : store_(std::move(store)) {}
-  Result<bool> adopt(const RowView& current, const Digest& digest);
+  struct Arrived {
+    Digest digest;
+    Place place;
+    uint64_t bytes = 0;
+  };
+
+  IncomingSnapshot(std::unique_ptr<RowStore> store, std::unique_ptr<ArrivingBlocks> blocks)
+      : store_(std::move(store)), blocks_(std::move(blocks)) {}
+  Result<bool> adopt(const RowView& current, const pb::BlockRef& reference);
+  Result<bool> is_here(const Digest& digest) const;
   Status drop_marks();
 
   std::unique_ptr<RowStore> store_;
+  std::unique_ptr<ArrivingBlocks> blocks_;
   std::string last_key_;
+  std::mutex flushing_;  // one at a time
+  std::mutex mutex_;
+  std::vector<Arrived> unflushed_;  // their rows wait until their bytes are durable
+  uint64_t unflushed_bytes_ = 0;
 };
 
 // What rows show, in use or on their way in.

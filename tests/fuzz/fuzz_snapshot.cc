@@ -6,6 +6,7 @@
 // behind that check is seen.
 #include <algorithm>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "proto/base/check.h"
@@ -33,6 +34,17 @@ class NoPayloads final : public Payloads {
 
  private:
   static std::unexpected<Error> no_log() { return fail(Errc::kCorrupt, "there is no log"); }
+};
+
+// No block comes.
+class NoBlocks final : public ArrivingBlocks {
+ public:
+  Result<Place> add(const pb::BlockRef&, const Bytes&) override {
+    return fail(Errc::kIo, "there is no disk");
+  }
+  Status sync() override { return {}; }
+  Status keep(const std::set<uint64_t>&) override { return {}; }
+  Status seal() override { return {}; }
 };
 
 void expect_corrupt(const Error& error) {
@@ -125,7 +137,7 @@ void use(StateMachine& state) {
 
 void install(const pb::RowPage& rows) {
   sim::MemoryRows memory{raft::Prng(1)};
-  const auto incoming = IncomingSnapshot::over(memory.open());
+  const auto incoming = IncomingSnapshot::over(memory.open(), std::make_unique<NoBlocks>());
   if (!add_all(*incoming, rows)) return;
   const Rows came = memory.rows();
   BALLAST_CHECK(came.size() == static_cast<size_t>(rows.rows_size()));

@@ -388,7 +388,11 @@ std::string SimDisk::recovered(const storage::LogStore& log) {
     return fmt::format("the vote for {} in term {} became one for {} in term {}", hard_state_.vote,
                        hard_state_.term, state.vote, state.term);
   hard_state_ = state;
-  if (!log.homes().empty()) forget_places(log.homes().back().segment + 1);
+  uint64_t first_of_log = 1;
+  for (const storage::LogStore::Home& home : log.homes())
+    if (!storage::has_arrived(home.segment))
+      first_of_log = std::max(first_of_log, home.segment + 1);
+  forget_places(first_of_log);
   begin_behind(log.base());
   const uint64_t base = log.base().index.value();
   const std::vector<EntryMeta> found = log.entries();  // the first is entry base + 1

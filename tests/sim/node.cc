@@ -6,7 +6,6 @@
 #include "proto/base/crc32c.h"
 #include "proto/peer.pb.h"
 #include "server/transport/codec.h"
-#include "storage/snapshot/incoming.h"
 #include "storage/store.h"
 #include "tests/sim/faulty_log.h"
 
@@ -28,9 +27,10 @@ SimNode::SimNode(NodeId id, std::string directory, Scheduler& scheduler, raft::P
     : id_(id),
       scheduler_(scheduler),
       hooks_(std::move(hooks)),
-      disk_(std::move(directory), scheduler, raft::Prng(chance.next())),
+      disk_(directory, scheduler, raft::Prng(chance.next())),
       rows_(raft::Prng(chance.next())),
-      incoming_(raft::Prng(chance.next())) {
+      incoming_(raft::Prng(chance.next())),
+      arriving_(directory + ".incoming", raft::Prng(chance.next())) {
   disk_.on_error = [this] { hooks_.on_fatal("a log write failed"); };
 }
 
@@ -54,9 +54,20 @@ Result<std::optional<storage::LogBase>> SimNode::settle_rows() {
   BALLAST_TRY(const auto current, storage::look_at_rows(*rows_.open()));
   BALLAST_TRY(const auto incoming, storage::look_at_rows(*incoming_.open()));
   const bool installs = storage::supersedes(incoming, current);
-  if (installs) rows_.exchange(incoming_);
-  if (installs || incoming.index <= current.index) incoming_.wipe();
+  if (installs) {
+    BALLAST_TRY_STATUS(storage::take_over_segments(arriving_.directory(), disk_.directory()));
+    rows_.exchange(incoming_);
+  }
+  if (installs || incoming.index <= current.index) {
+    incoming_.wipe();
+    arriving_.wipe();
+  }
   return storage::installed_base(*rows_.open());
+}
+
+Result<std::unique_ptr<storage::IncomingSnapshot>> SimNode::open_incoming() {
+  BALLAST_TRY(auto blocks, arriving_.open(disk_.directory(), disk_.faults.segment_bytes));
+  return storage::IncomingSnapshot::over(incoming_.open(), std::move(blocks));
 }
 
 Status SimNode::start(const server::NodeOptions& given) {
@@ -88,8 +99,9 @@ Status SimNode::start(const server::NodeOptions& given) {
   options.on_fatal = [this](const Error& error) { hooks_.on_fatal(error.message); };
   options.on_snapshot_needed = hooks_.on_snapshot_needed;
   io_ = std::make_unique<asio::io_context>(1);
-  node_ = std::make_unique<server::Node>(io_->get_executor(), io_->get_executor(), options,
-                                         std::move(log), *std::move(state));
+  node_ = std::make_unique<server::Node>(io_->get_executor(),
+                                         net::Workers{io_->get_executor(), io_->get_executor()},
+                                         options, std::move(log), *std::move(state));
   node_->start(*this);
   return {};
 }
@@ -99,6 +111,7 @@ void SimNode::crash() {
   disk_.crash();
   rows_.crash();
   incoming_.crash();
+  arriving_.crash();
   // What the node still says or stores goes nowhere. Its coroutines must end before it does.
   ending_ = true;
   const InItsTime time(*this);
@@ -117,6 +130,7 @@ void SimNode::wipe() {
   disk_.wipe();
   rows_.wipe();
   incoming_.wipe();
+  arriving_.wipe();
   ++disks_;
 }
 

@@ -12,6 +12,8 @@
 #include "proto/wire/frame.h"
 #include "server/node/node.h"
 #include "server/raft/prng.h"
+#include "storage/snapshot/incoming.h"
+#include "tests/sim/arriving.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/memory_rows.h"
 
@@ -72,7 +74,7 @@ class SimNode final : public server::PeerSender {
   const SimDisk& disk() const { return disk_; }
   MemoryRows& rows() { return rows_; }
   // Where a snapshot is brought to; installed by the next start if it is whole then.
-  MemoryRows& incoming() { return incoming_; }
+  Result<std::unique_ptr<storage::IncomingSnapshot>> open_incoming();
   uint64_t life() const { return life_; }
 
   // How fast its clock goes, in parts of a million of the true time, and how wrong its calendar is.
@@ -105,6 +107,7 @@ class SimNode final : public server::PeerSender {
   SimDisk disk_;
   MemoryRows rows_;
   MemoryRows incoming_;
+  ArrivingFiles arriving_;
   std::unique_ptr<asio::io_context> io_;
   std::unique_ptr<server::Node> node_;
   bool log_ready_ = false;

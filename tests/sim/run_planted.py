@@ -38,6 +38,7 @@ SEEDS = {
     "kUseNotCounted": 40,
     "kOldHeaderKept": 100,
     "kHalfSnapshotInstalled": 100,
+    "kPlaceBeforeBytes": 300,
     "kSnapshotGap": 100,
     "kSnapshotsPlaceNotChecked": 100,
 }

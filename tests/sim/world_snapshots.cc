@@ -15,6 +15,7 @@ constexpr size_t kBlocksOfBatch = 4;
 constexpr uint64_t kPieceUs = 20 * kMs;
 constexpr uint64_t kSlowUs = 2'000 * kMs;
 constexpr uint64_t kPiecesPerCrash = 16;
+constexpr uint64_t kPiecesPerFlush = 4;
 
 }  // namespace
 
@@ -72,6 +73,7 @@ void World::fetch_more(const std::shared_ptr<Fetch>& fetch) {
   if (goes_on && *goes_on) return fetch_later(fetch);
   current = nullptr;
   if (goes_on) return install(*fetch);
+  if (fetch->incoming) (void)fetch->incoming->flush();
   one.node().hold_segments(false);
   say(fmt::format("node {} got no snapshot: {}", one.id(), goes_on.error().message));
 }
@@ -101,7 +103,7 @@ Result<bool> World::begin_fetch(Fetch& fetch) {
     fetch.pages.push_back(std::move(page.rows));
   }
   std::ranges::reverse(fetch.pages);
-  fetch.incoming = storage::IncomingSnapshot::over(node(fetch.to).incoming().open());
+  BALLAST_TRY(fetch.incoming, node(fetch.to).open_incoming());
   fetch.begun = true;
   say(fmt::format("node {} gets the rows of entry {} from node {}", fetch.to, fetch.base.index,
                   source->id()));
@@ -126,7 +128,7 @@ Result<bool> World::fetch_blocks(Fetch& fetch) {
     fetch.after = digest;
   }
   if (!blocks.empty()) {
-    BALLAST_TRY_STATUS(fetch.incoming->flush());
+    if (chance_network_.below(kPiecesPerFlush) == 0) BALLAST_TRY_STATUS(fetch.incoming->flush());
     return true;
   }
   BALLAST_TRY_STATUS(fetch.incoming->finish(fetch.base));

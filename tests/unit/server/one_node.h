@@ -116,14 +116,14 @@ class OneNode {
     }
     const auto executor = io.get_executor();
     node = std::make_unique<Node>(
-        executor, workers.get_executor(),
+        executor, threads.workers(),
         NodeOptions{.raft = raft, .founding = founding, .space = std::move(space)}, std::move(log),
         std::move(state));
     log_events = std::make_unique<LogEvents>(executor, *node);
     peers.node = node.get();
     transport = std::make_unique<PeerTransport>(executor, cluster, *node);
     service = std::make_unique<Service>(*node, cluster, directory->identity(), directory_.path(),
-                                        workers.get_executor());
+                                        threads.workers());
     listener = std::make_unique<Listener>(executor, *service, *transport, options);
     if (const Status opened = listener->open({"127.0.0.1", 0}); !opened)
       throw std::runtime_error(opened.error().to_string());
@@ -148,7 +148,7 @@ class OneNode {
       if (error) std::rethrow_exception(error);
     });
     io.run();
-    workers.join();
+    threads.join();
   }
 
   // Lets the node do what it has to do.
@@ -209,7 +209,7 @@ class OneNode {
  public:
   std::atomic<bool> rows_full = false;
   asio::io_context io{1};
-  asio::thread_pool workers{2};
+  net::WorkerThreads threads{2, 1};
   ClusterConfig cluster;
   FakePeers peers;
   std::optional<storage::DataDirectory> directory;

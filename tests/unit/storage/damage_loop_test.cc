@@ -258,11 +258,10 @@ TEST_F(DamageLoop, tables_of_a_snapshot) {
              [](const Image& i) { return files_like(i, "state.incoming/", ".sst"); },
              {"state.incoming"});
 }
-TEST_F(DamageLoop, blob_files_of_a_snapshot) {
+TEST_F(DamageLoop, segments_of_a_snapshot) {
   read_ = read_fetched;
   loop_image(sample->fetching,
-             [](const Image& i) { return files_like(i, "state.incoming/", ".blob"); },
-             {"state.incoming"});
+             [](const Image& i) { return files_like(i, "log.incoming/", ".log"); }, {"/log"});
 }
 TEST_F(DamageLoop, the_list_of_tables_of_a_snapshot) {
   read_ = read_fetched;

@@ -223,7 +223,12 @@ void move_all(const std::string& directory) {
   BALLAST_CHECK(node->state->flush());
 }
 
-std::string incoming_of(const std::string& directory) { return directory + "/state.incoming"; }
+IncomingOptions incoming_of(const std::string& directory) {
+  return {.rows = {.directory = directory + "/state.incoming"},
+          .blocks = {.directory = directory + "/log.incoming",
+                     .log = directory + "/log",
+                     .segment_bytes = kSegmentBytes}};
+}
 
 // The blocks that `incoming` lacks, but for each `but`-th; 0: all.
 Status bring_blocks(IncomingSnapshot& incoming, const StateMachine& source, size_t but) {
@@ -246,7 +251,7 @@ Status bring_rows(IncomingSnapshot& incoming, const StateMachine& source) {
 
 Status fetch_half(const std::string& directory) {
   BALLAST_TRY(const auto node, open_node(directory));
-  BALLAST_TRY(const auto incoming, IncomingSnapshot::open({.directory = incoming_of(directory)}));
+  BALLAST_TRY(const auto incoming, IncomingSnapshot::open(incoming_of(directory)));
   BALLAST_TRY_STATUS(bring_rows(*incoming, *node.state));
   BALLAST_TRY_STATUS(bring_blocks(*incoming, *node.state, 2));
   return incoming->flush();
@@ -254,7 +259,7 @@ Status fetch_half(const std::string& directory) {
 
 // As a node that begins again.
 Status fetch_rest(const Node& node, const std::string& directory) {
-  BALLAST_TRY(const auto incoming, IncomingSnapshot::open({.directory = directory}));
+  BALLAST_TRY(const auto incoming, IncomingSnapshot::open(incoming_of(directory)));
   BALLAST_TRY_STATUS(bring_rows(*incoming, *node.state));
   BALLAST_TRY_STATUS(bring_blocks(*incoming, *node.state, 0));
   const auto applied = node.state->applied();
@@ -264,18 +269,23 @@ Status fetch_rest(const Node& node, const std::string& directory) {
 // What is damaged is discarded, and all comes anew.
 Result<Node> open_fetched(const std::string& directory) {
   BALLAST_TRY(Node node, open_node(directory));
-  const std::string incoming = incoming_of(directory);
+  const IncomingOptions incoming = incoming_of(directory);
   Status fetched;
-  if (const auto rows = look_at_rows(incoming); !rows)
+  if (const auto rows = look_at_rows(incoming.rows.directory); !rows)
     fetched = std::unexpected(rows.error());
   else
-    fetched = fetch_rest(node, incoming);
+    fetched = fetch_rest(node, directory);
   if (!fetched && fetched.error().code == Errc::kCorrupt) {
     BALLAST_TRY_STATUS(IncomingSnapshot::discard(incoming));
-    fetched = fetch_rest(node, incoming);
+    fetched = fetch_rest(node, directory);
   }
   BALLAST_TRY_STATUS(std::move(fetched));
-  BALLAST_TRY(node.state, open_small_state(incoming, *node.log));
+  // As at a start: homes first, and then a log that knows them.
+  node.state.reset();
+  node.log.reset();
+  BALLAST_TRY_STATUS(take_over_segments(incoming.blocks.directory, incoming.blocks.log));
+  BALLAST_TRY(node.log, open_small_log(incoming.blocks.log));
+  BALLAST_TRY(node.state, open_small_state(incoming.rows.directory, *node.log));
   return node;
 }
 

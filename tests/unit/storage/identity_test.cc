@@ -114,7 +114,8 @@ TEST(DataDirectory, a_founder_that_begins_with_a_backup_has_its_identity_last) {
   int calls = 0;
   bool breaks_off = true;
   const BeginWith with{
-      .origin = sha256(as_byte_span("rows")), .bring = [&](const std::string& incoming) -> Status {
+      .origin = sha256(as_byte_span("rows")), .bring = [&](const IncomingPaths& paths) -> Status {
+        const std::string& incoming = paths.rows;
         EXPECT_EQ(incoming, path + "/state.incoming");
         EXPECT_FALSE(path_exists(path + "/identity"));
         EXPECT_EQ(path_exists(incoming + "/block"), calls++ > 0) << "what came stays";
@@ -152,7 +153,7 @@ TEST(DataDirectory, another_backup_than_the_one_it_began_with_is_refused) {
   const TemporaryDirectory directory;
   const auto with = [](std::string_view text) {
     return BeginWith{.origin = sha256(as_byte_span(text)),
-                     .bring = [](const std::string&) { return Status(); }};
+                     .bring = [](const IncomingPaths&) { return Status(); }};
   };
   const BeginWith one = with("one"), other = with("other");
   const auto bootstrap = [&](const std::string& name, const BeginWith* begin) {

@@ -1,8 +1,11 @@
 // A snapshot's way out of one database and into another.
 #include <gtest/gtest.h>
 
+#include "proto/files/files.h"
 #include "storage/kv/row_keys.h"
 #include "storage/kv/segment_use.h"
+#include "storage/log/segment_file.h"
+#include "storage/log/segment_set.h"
 #include "storage/snapshot/incoming.h"
 #include "storage/snapshot/snapshot_rows.h"
 #include "tests/unit/storage/state_testing.h"
@@ -29,6 +32,31 @@ std::vector<pb::RowPage> pages_of(const StateMachine& state) {
   return pages;
 }
 
+// What a log has whose homes came with a snapshot, beside what was there before.
+class WithArrived final : public Payloads {
+ public:
+  WithArrived(const std::string& directory, std::shared_ptr<const Payloads> before)
+      : before_(std::move(before)) {
+    for (const std::string& name : *list_directory(directory)) {
+      auto segment = open_segment(directory, *parse_segment_name(name));
+      EXPECT_TRUE(segment) << segment.error().message;
+      arrived_.add(*std::move(segment));
+    }
+  }
+  Result<Bytes> read(Place place, uint32_t bytes, uint32_t crc, ReadFrom from) const override {
+    return of(place).read(place, bytes, crc, from);
+  }
+  Status restore(Place place, const Bytes& payload) const override {
+    return of(place).restore(place, payload);
+  }
+
+ private:
+  const Payloads& of(Place place) const { return has_arrived(place.segment) ? arrived_ : *before_; }
+
+  SegmentSet arrived_;
+  const std::shared_ptr<const Payloads> before_;
+};
+
 class SnapshotTest : public testing::Test {
  protected:
   SnapshotTest() { write(*source_, *source_payloads_, kBlocks); }
@@ -43,8 +71,14 @@ class SnapshotTest : public testing::Test {
     }
     ASSERT_TRUE(state.apply(payloads.commit(entries)));
   }
+  IncomingOptions options() const {
+    return {.rows = {.directory = directory_ / "incoming"},
+            .blocks = {.directory = directory_ / "blocks",
+                       .log = directory_ / "log",
+                       .segment_bytes = segment_bytes_}};
+  }
   std::unique_ptr<IncomingSnapshot> open() {
-    auto incoming = IncomingSnapshot::open({.directory = directory_ / "incoming"});
+    auto incoming = IncomingSnapshot::open(options());
     EXPECT_TRUE(incoming) << incoming.error().message;
     return *std::move(incoming);
   }
@@ -61,13 +95,23 @@ class SnapshotTest : public testing::Test {
     return source_->block(digest_of(reference))->bytes;
   }
   LogBase base() const { return {source_->applied().index, source_->applied().term, 77}; }
+  std::unique_ptr<StateMachine> installed(std::shared_ptr<const Payloads> payloads) {
+    return open_state(directory_ / "incoming",
+                      std::make_shared<WithArrived>(directory_ / "blocks", std::move(payloads)));
+  }
+  bool has_home(const StateMachine& state, const Bytes& bytes) const {
+    const Digest digest = digest_of(reference_of(bytes));
+    const auto rows = state.rows();
+    return *rows->get(bytes_key(digest)) || *rows->get(place_key(digest));
+  }
+  size_t segments() const { return list_directory(directory_ / "blocks")->size(); }
   // What came is the source's, and reads whole.
   void expect_installed(std::shared_ptr<const Payloads> payloads) {
     const auto rows = look_at_rows(directory_ / "incoming");
     ASSERT_TRUE(rows) << rows.error().message;
     EXPECT_EQ(rows->index, base().index);
     EXPECT_EQ(rows->installed, base());
-    const auto state = open_state(directory_ / "incoming", std::move(payloads));
+    const auto state = installed(std::move(payloads));
     EXPECT_EQ(state->state_digest()->digest(), source_->state_digest()->digest());
     const auto verified = state->verify_blocks(std::nullopt, {std::chrono::minutes(1)});
     ASSERT_TRUE(verified) << verified.error().message;
@@ -77,6 +121,7 @@ class SnapshotTest : public testing::Test {
   }
 
   const TemporaryDirectory directory_;
+  uint64_t segment_bytes_ = 16 << 20;
   const std::shared_ptr<TestPayloads> source_payloads_ = std::make_shared<TestPayloads>();
   const std::shared_ptr<TestPayloads> own_payloads_ = std::make_shared<TestPayloads>(4);
   const std::unique_ptr<StateMachine> source_ = open_state(directory_ / "source", source_payloads_);
@@ -124,7 +169,7 @@ TEST_F(SnapshotTest, a_block_that_later_entries_have_deleted_need_not_come) {
     }
     ASSERT_TRUE(incoming->finish(base()));
   }
-  const auto state = open_state(directory_ / "incoming", own_payloads_);
+  const auto state = installed(own_payloads_);
   EXPECT_EQ(state->block(digest_of(gone)).error().code, Errc::kCorrupt);
   const uint64_t next = base().index.value() + 1;
   const std::vector<Entry> entries{commit_entry(next, 2000, {delete_key("3")}),
@@ -155,8 +200,8 @@ TEST_F(SnapshotTest, blocks_that_newer_rows_do_not_name_make_room) {
     EXPECT_TRUE(missing(*incoming, *own_).empty());
     ASSERT_TRUE(incoming->finish(base()));
   }
-  const auto state = open_state(directory_ / "incoming", own_payloads_);
-  EXPECT_FALSE(*state->rows()->get(bytes_key(digest_of(reference_of(block(3))))));
+  const auto state = installed(own_payloads_);
+  EXPECT_FALSE(has_home(*state, block(3)));
   EXPECT_EQ(state->state_digest()->digest(), source_->state_digest()->digest());
 }
 
@@ -205,8 +250,8 @@ TEST_F(SnapshotTest, what_has_arrived_survives_a_new_attempt_and_is_dropped_if_n
     ASSERT_TRUE(incoming->finish(base()));
   }
   expect_installed(own_payloads_);
-  const auto state = open_state(directory_ / "incoming", own_payloads_);
-  EXPECT_FALSE(*state->rows()->get(bytes_key(digest_of(reference_of(block(99))))));
+  const auto state = installed(own_payloads_);
+  EXPECT_FALSE(has_home(*state, block(99)));
 }
 
 TEST_F(SnapshotTest, rows_of_a_format_that_nobody_knows_are_refused) {

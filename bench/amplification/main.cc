@@ -2,10 +2,13 @@
 // of real nodes on this machine, and in RocksDB alone.
 //
 // Counted are the write_bytes of /proc/PID/io: what the process has caused to be written, by direct
-// I/O or by way of the page cache. The counters of the disk would hold the file system's journal
-// too, but also what everybody else on the machine writes, and the nodes' bytes all in one.
+// I/O or by way of the page cache. The counters of the disk hold the file system's journal too, but
+// also what everybody else on the machine writes, and the nodes' bytes all in one: they are shown
+// beside.
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -16,6 +19,7 @@
 #include <fstream>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <thread>
 #include <vector>
@@ -36,6 +40,7 @@ constexpr auto kQuiet = 6s;
 constexpr auto kPatience = 120s;
 // Until what was removed is no longer leased, and the rows are flushed.
 constexpr auto kFreed = 6s;
+constexpr auto kLook = 250ms;
 
 struct Words {
   std::string dir;
@@ -70,14 +75,35 @@ Result<uint64_t> written_by(const std::string& process) {
   return fail(Errc::kIo, "/proc/{}/io can't be read: run it as the user of the nodes", process);
 }
 
-// How much of the disk a folder takes, beside what is live in it.
+// By the counters of the disk that the path lies on, of whoever wrote it. Nothing if it has none.
+std::optional<uint64_t> written_to_disk(const std::string& path) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
+  ::sync();  // what is still in the page cache
+  std::ifstream counters(
+      fmt::format("/sys/dev/block/{}:{}/stat", major(status.st_dev), minor(status.st_dev)));
+  uint64_t sectors = 0;
+  for (int field = 0; field < 7; ++field)
+    if (!(counters >> sectors)) return std::nullopt;
+  return sectors * 512;
+}
+
+// How much of the disk a folder takes, beside what is live in it: at most, while this lives.
 class DiskUse {
  public:
-  explicit DiskUse(std::string folder) : folder_(std::move(folder)) {}
-  uint64_t live = 0;  // bytes
+  explicit DiskUse(std::string folder)
+      : folder_(std::move(folder)), thread_([this](const std::stop_token& stop) {
+          for (; !stop.stop_requested(); std::this_thread::sleep_for(kLook)) look();
+        }) {}
+  std::atomic<uint64_t> live = 0;  // bytes
 
+  double peak() const { return peak_; }
+
+ private:
   void look() {
-    if (live == 0) return;
+    // What is put is counted as live when the last of it is there.
+    const uint64_t now_live = live;
+    if (now_live == 0) return;
     uint64_t blocks = 0;
     std::error_code gone;  // files come and go meanwhile
     for (std::filesystem::recursive_directory_iterator at(folder_, gone), end; !gone && at != end;
@@ -86,13 +112,13 @@ class DiskUse {
       if (::stat(at->path().c_str(), &status) == 0 && S_ISREG(status.st_mode))
         blocks += static_cast<uint64_t>(status.st_blocks);
     }
-    peak_ = std::max(peak_, static_cast<double>(blocks * 512) / static_cast<double>(live));
+    peak_ =
+        std::max(peak_.load(), static_cast<double>(blocks * 512) / static_cast<double>(now_live));
   }
-  double peak() const { return peak_; }
 
- private:
   const std::string folder_;
-  double peak_ = 0;
+  std::atomic<double> peak_ = 0;
+  std::jthread thread_;  // last: it uses the others
 };
 
 class Cluster {
@@ -157,9 +183,24 @@ struct Round {
   std::vector<uint64_t> removes;
 };
 
-// "fill": all are put and stay. "models": models of a sixteenth of all come and go as a whole, two
-// at a time. "random": blocks come, and as many go at random, so that an eighth of all is live.
+// All are put, and then half of them go at random, a sixteenth of all at a time.
+std::vector<Round> plan_of_half(uint64_t count) {
+  std::vector<uint64_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  std::vector<Round> rounds{{numbers, {}}};
+  std::ranges::shuffle(numbers, std::mt19937_64(5));
+  const auto step = static_cast<ptrdiff_t>(count / 16);
+  for (auto at = numbers.begin(); at + step <= numbers.begin() + static_cast<ptrdiff_t>(count / 2);
+       at += step)
+    rounds.push_back({{}, {at, at + step}});
+  return rounds;
+}
+
+// "fill": all are put and stay. "half": then half of them go at random. "models": models of a
+// sixteenth of all come and go as a whole, two at a time. "random": blocks come, and as many go at
+// random, so that an eighth of all is live.
 std::vector<Round> plan(const Words& words) {
+  if (words.workload == "half") return plan_of_half(words.count);
   std::mt19937_64 random(5);
   const bool whole = words.workload == "models";
   const uint64_t of_round = words.workload == "fill" ? words.count : words.count / 16;
@@ -205,7 +246,6 @@ Result<uint64_t> do_rounds(const Cluster& cluster, const Words& words,
                            const std::vector<Round>& rounds, DiskUse& use) {
   std::atomic<uint64_t> encoded = 0;
   for (const Round& round : rounds) {
-    use.live += round.puts.size() * kBlockBytes;
     BALLAST_TRY_STATUS(
         for_all(cluster, words.clients, round.puts,
                 [&](client::Client& client, Blocks& blocks, uint64_t number) -> Status {
@@ -215,17 +255,15 @@ Result<uint64_t> do_rounds(const Cluster& cluster, const Words& words,
                   encoded += put.tensor.encoded_bytes;
                   return {};
                 }));
-    use.look();
+    use.live += round.puts.size() * kBlockBytes;
     BALLAST_TRY_STATUS(for_all(cluster, words.clients, round.removes,
-                               [](client::Client& client, Blocks&, uint64_t number) -> Status {
+                               [&](client::Client& client, Blocks&, uint64_t number) -> Status {
                                  BALLAST_TRY(const auto removed, client.remove(key_of(number)));
                                  (void)removed;
+                                 use.live -= kBlockBytes;
                                  return {};
                                }));
-    if (round.removes.empty()) continue;
-    use.live -= round.removes.size() * kBlockBytes;
-    std::this_thread::sleep_for(kFreed);
-    use.look();
+    if (!round.removes.empty()) std::this_thread::sleep_for(kFreed);
   }
   return encoded.load();
 }
@@ -239,12 +277,14 @@ void print_row(const std::string& name, uint64_t written, uint64_t stored, doubl
 Status measure_cluster(const Words& words) {
   BALLAST_TRY(const Cluster cluster, Cluster::start(words));
   BALLAST_TRY(const auto before, cluster.written_at_rest());
+  const auto disk_before = written_to_disk(words.dir);
   DiskUse use(words.dir + "/cluster/n1/data");
   BALLAST_TRY(const uint64_t encoded, do_rounds(cluster, words, plan(words), use));
   BALLAST_TRY(const auto after, cluster.written_at_rest());
-  use.look();
   for (size_t i = 0; i < before.size(); ++i)
     print_row(fmt::format("ballast node {}", i + 1), after[i] - before[i], encoded, use.peak());
+  if (const auto disk_after = written_to_disk(words.dir); disk_before && disk_after)
+    print_row("the disk, all three", *disk_after - *disk_before, kNodes * encoded, use.peak());
   return {};
 }
 
@@ -252,24 +292,25 @@ Status measure_rocksdb(const Words& words, bool blob_files) {
   Blocks blocks;
   const std::string directory = fmt::format("{}/rocksdb-{}", words.dir, blob_files);
   BALLAST_TRY(const uint64_t before, written_by("self"));
+  const auto disk_before = written_to_disk(words.dir);
   DiskUse use(directory);
   {
     BALLAST_TRY(const auto database, RocksDbAlone::open(directory, blob_files));
     for (const Round& round : plan(words)) {
-      use.live += round.puts.size() * kBlockBytes;
       for (const uint64_t number : round.puts)
         BALLAST_TRY_STATUS(database->put(number, blocks.make(number)));
-      use.look();
+      use.live += round.puts.size() * kBlockBytes;
       for (const uint64_t number : round.removes) BALLAST_TRY_STATUS(database->remove(number));
       use.live -= round.removes.size() * kBlockBytes;
-      if (!round.removes.empty()) use.look();
+      if (!round.removes.empty()) std::this_thread::sleep_for(kFreed);
     }
     BALLAST_TRY_STATUS(database->settle());
-    use.look();
   }
   BALLAST_TRY(const uint64_t after, written_by("self"));
   print_row(blob_files ? "RocksDB, WAL, blob files" : "RocksDB, WAL", after - before,
             words.count * kBlockBytes, use.peak());
+  if (const auto disk_after = written_to_disk(words.dir); disk_before && disk_after)
+    print_row("the disk", *disk_after - *disk_before, words.count * kBlockBytes, use.peak());
   return {};
 }
 
@@ -295,7 +336,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--ballastd", words.ballastd, "The server (default: beside this program)");
   app.add_option("--workload", words.workload, "What is put and removed")
-      ->check(CLI::IsMember({"fill", "models", "random"}))
+      ->check(CLI::IsMember({"fill", "half", "models", "random"}))
       ->capture_default_str();
   app.add_option("--count", words.count, "Blocks of 1 MiB")
       ->check(CLI::Range(16, 1 << 20))

@@ -24,6 +24,7 @@ enum class PlantedBug : int {
   kSessionNotConsulted,       // a retry is applied once more
   kTornTailKept,              // recovery trusts a record whose payload was cut off
   kRotIsTornTail,             // recovery takes rot for a torn tail and forgets what it said
+  kSecondPlaceIgnored,        // recovery refuses rot that it could have mended
   kAckAllOfMajority,          // sync_all is acknowledged by a majority
   kNoPreVote,                 // whoever times out raises the term at once
   kConfigurationAtCommit,     // a configuration is in force only when it is committed

@@ -1,9 +1,9 @@
-// A segment's file as the scans of recovery.h read it.
+// A segment's file as the scans of segment_scan.h read it.
 #pragma once
 
 #include "proto/base/bytes.h"
 #include "proto/base/unique_fd.h"
-#include "storage/log/recovery.h"
+#include "storage/log/segment_scan.h"
 
 namespace ballast::storage {
 

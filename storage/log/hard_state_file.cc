@@ -1,6 +1,7 @@
 #include "storage/log/hard_state_file.h"
 
 #include <cstring>
+#include <utility>
 
 #include "proto/base/check.h"
 #include "proto/base/crc32c.h"
@@ -29,9 +30,11 @@ T get(std::span<const std::byte> in, size_t at) {
 
 }  // namespace
 
-void encode_hard_state(const HardStateRecord& record, std::span<std::byte> out) {
+void encode_hard_state(const HardStateRecord& record, std::span<const std::byte> last_head,
+                       std::span<std::byte> out) {
   BALLAST_CHECK(out.size() == kHardStateSlotBytes);
-  std::memset(out.data(), 0, out.size());
+  std::memset(out.data(), 0, kFixedBytes);
+  put_second_place(last_head, kFixedBytes, out);
   put(out, 0, kMagic);
   put(out, 8, kVersion);
   put(out, 16, record.group.value());
@@ -77,6 +80,10 @@ Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes) {
   return record;
 }
 
+std::span<const std::byte> second_place_in_slot(std::span<const std::byte> slot) {
+  return second_place(slot, kFixedBytes);
+}
+
 size_t HardStateCopies::newest() const {
   const auto& [first, second] = copies;
   if (!first && !second) return copies.size();
@@ -88,7 +95,7 @@ HardStateCopies parse_hard_state_copies(std::span<const std::byte> slots) {
            parse_hard_state(slots.last(kHardStateSlotBytes))}};
 }
 
-Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group) {
+Result<StoredHardState> load_hard_state(const UniqueFd& file, GroupId group) {
   MutableBytes slots(2 * kHardStateSlotBytes);
   BALLAST_TRY_STATUS(sync_file(file));  // what is read must be what a crash would leave
   BALLAST_TRY(const uint64_t bytes, file_bytes(file));
@@ -118,7 +125,7 @@ Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group) {
     BALLAST_TRY_STATUS(write_fully(file, good, other * kHardStateSlotBytes));
     BALLAST_TRY_STATUS(sync_file(file));
   }
-  return record;
+  return StoredHardState{record, Bytes(std::move(slots))};
 }
 
 }  // namespace ballast::storage

@@ -39,9 +39,14 @@ struct HardStateRecord {
   bool operator==(const HardStateRecord&) const = default;
 };
 
+// `last_head` is the bare head of the record durable_serial - 1, which has no record behind it yet
+// to carry a copy, so that it has its second place here; empty if it isn't known.
 // REQUIRES: out.size() == kHardStateSlotBytes.
-void encode_hard_state(const HardStateRecord& record, std::span<std::byte> out);
+void encode_hard_state(const HardStateRecord& record, std::span<const std::byte> last_head,
+                       std::span<std::byte> out);
 Result<HardStateRecord> parse_hard_state(std::span<const std::byte> bytes);
+// The second place in a copy of the hard state, whether that itself is whole or not.
+std::span<const std::byte> second_place_in_slot(std::span<const std::byte> slot);
 
 // Both copies as they lie on the disk.
 struct HardStateCopies {
@@ -53,8 +58,13 @@ struct HardStateCopies {
 // REQUIRES: slots.size() == 2 * kHardStateSlotBytes.
 HardStateCopies parse_hard_state_copies(std::span<const std::byte> slots);
 
+struct StoredHardState {
+  HardStateRecord record;
+  Bytes slots;  // both, as they were found
+};
+
 // Reads both copies, takes the valid one with the higher sequence and restores the other durably.
 // Error kCorrupt if both are damaged, kRefused if it is another group's.
-Result<HardStateRecord> load_hard_state(const UniqueFd& file, GroupId group);
+Result<StoredHardState> load_hard_state(const UniqueFd& file, GroupId group);
 
 }  // namespace ballast::storage

@@ -26,8 +26,8 @@ Status make_log(const LogOptions& options, const SegmentMaker& make_segment) {
   }
   MutableBytes slots(2 * kHardStateSlotBytes);
   const HardStateRecord record{.group = options.group, .sequence = 1};
-  encode_hard_state(record, slots.span().first(kHardStateSlotBytes));
-  encode_hard_state(record, slots.span().last(kHardStateSlotBytes));
+  encode_hard_state(record, {}, slots.span().first(kHardStateSlotBytes));
+  encode_hard_state(record, {}, slots.span().last(kHardStateSlotBytes));
   return create_durably(options.directory, kHardStateName, slots.span());
 }
 
@@ -80,7 +80,7 @@ Status restart_behind(const LogBase& base, const LogOptions& options,
   if (record.state.term < base.term) record.state = {.term = base.term};
   ++record.sequence;
   MutableBytes slot(kHardStateSlotBytes);
-  encode_hard_state(record, slot.span());
+  encode_hard_state(record, log.last_head.span(), slot.span());
   for (const uint64_t copy : {0, 1}) {
     BALLAST_TRY_STATUS(write_fully(hard_state_file, slot.span(), copy * kHardStateSlotBytes));
     BALLAST_TRY_STATUS(sync_file(hard_state_file));

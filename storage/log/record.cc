@@ -1,5 +1,6 @@
 #include "storage/log/record.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -16,6 +17,7 @@ constexpr uint32_t kRecordMagic = 0x52474C42;   // "BLGR"
 constexpr uint8_t kEntryRecord = 1;
 constexpr size_t kChecked = 8;  // magic and CRC stand before what the CRC covers
 constexpr size_t kSegmentFixedBytes = 64;
+constexpr size_t kSecondPlaceAlignment = 8;
 
 template <class T>
 void put(std::span<std::byte> out, size_t at, T value) {
@@ -63,13 +65,27 @@ Result<SegmentHeader> parse_segment_header(std::span<const std::byte> bytes) {
   return header;
 }
 
+void put_second_place(std::span<const std::byte> bare_head, size_t used, std::span<std::byte> out) {
+  const size_t free = second_place(out, used).size();
+  const auto padding = out.subspan(used);
+  std::memset(padding.data(), 0, padding.size());
+  if (!bare_head.empty() && bare_head.size() <= free)
+    std::memcpy(out.last(free).data(), bare_head.data(), bare_head.size());
+}
+
+std::span<const std::byte> second_place(std::span<const std::byte> bytes, size_t used) {
+  const size_t at =
+      (used + kSecondPlaceAlignment - 1) / kSecondPlaceAlignment * kSecondPlaceAlignment;
+  return bytes.subspan(std::min(at, bytes.size()));
+}
+
 uint32_t encode_record_head(const RecordHeader& header, std::span<const std::byte> entry_header,
-                            std::span<std::byte> out) {
+                            std::span<const std::byte> before, std::span<std::byte> out) {
   BALLAST_CHECK(header.entry.header_bytes == entry_header.size());
   BALLAST_CHECK(out.size() == record_head_bytes(header.entry.header_bytes));
-  const size_t used = kRecordFixedBytes + entry_header.size();
+  const size_t used = bare_head_bytes(header.entry.header_bytes);
   std::memset(out.data(), 0, kRecordFixedBytes);
-  std::memset(out.data() + used, 0, out.size() - used);
+  put_second_place(before, used, out);
   put(out, 0, kRecordMagic);
   put(out, 8, header.previous);
   put(out, 12, kEntryRecord);
@@ -104,7 +120,7 @@ Result<RecordHeader> parse_record_head(std::span<const std::byte> bytes) {
   const auto header_bytes = get<uint32_t>(bytes, 72);
   if (header_bytes > limits::kEntryHeaderBytesMax)
     return fail(Errc::kCorrupt, "record header has an impossible length");
-  const size_t used = kRecordFixedBytes + header_bytes;
+  const size_t used = bare_head_bytes(header_bytes);
   if (bytes.size() < used) return fail(Errc::kCorrupt, "record header is cut off");
   RecordHeader header;
   header.crc = get<uint32_t>(bytes, 4);

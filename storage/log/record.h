@@ -49,6 +49,10 @@ struct RecordHeader {
 constexpr size_t record_head_bytes(uint32_t entry_header_bytes) {
   return direct_round_up(kRecordFixedBytes + entry_header_bytes);
 }
+// Without the padding: what the CRC covers and what a second place holds.
+constexpr size_t bare_head_bytes(uint32_t entry_header_bytes) {
+  return kRecordFixedBytes + entry_header_bytes;
+}
 constexpr uint64_t record_bytes(uint32_t entry_header_bytes, uint32_t payload_bytes) {
   return record_head_bytes(entry_header_bytes) + direct_round_up(payload_bytes);
 }
@@ -60,10 +64,19 @@ void encode_segment_header(const SegmentHeader& header, std::span<std::byte> out
 // Error kCorrupt with what is wrong; kRefused for a version that is not known.
 Result<SegmentHeader> parse_segment_header(std::span<const std::byte> bytes);
 
-// Fills `out`, padding included, and returns the record's crc; header.crc is not read.
+// A second place for a record's head: what lies on the disk behind `used` bytes, up to the end of
+// their last 4 KiB, has no other use. Fills all of it, with zeros if the bare head is too long.
+// REQUIRES: used <= out.size().
+void put_second_place(std::span<const std::byte> bare_head, size_t used, std::span<std::byte> out);
+// What lies there. Whether it is a head parse_record_head() tells, and the head says of which
+// record.
+std::span<const std::byte> second_place(std::span<const std::byte> bytes, size_t used);
+
+// Fills `out`, padding included, and returns the record's crc; header.crc is not read. `before` is
+// the bare head of the record before it, which finds its second place here; it may be empty.
 // REQUIRES: out.size() == record_head_bytes(entry_header.size()).
 uint32_t encode_record_head(const RecordHeader& header, std::span<const std::byte> entry_header,
-                            std::span<std::byte> out);
+                            std::span<const std::byte> before, std::span<std::byte> out);
 // `bytes` begins with a record and may end anywhere. Error kCorrupt with what is wrong.
 Result<RecordHeader> parse_record_head(std::span<const std::byte> bytes);
 // The head's size if the fixed header looks like one, without a check of its CRC; else 0. It tells

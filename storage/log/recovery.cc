@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "proto/base/check.h"
-#include "proto/base/crc32c.h"
 #include "proto/base/planted.h"
 #include "proto/files/files.h"
 #include "storage/log/file_source.h"
+#include "storage/log/segment_scan.h"
 
 namespace ballast::storage {
 namespace {
@@ -19,53 +19,6 @@ constexpr size_t kEraseBytes = 256 << 10;
 bool all_zero(std::span<const std::byte> bytes) {
   return bytes.empty() || (bytes[0] == std::byte{0} &&
                            std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
-}
-
-// The record's head at `offset`, its CRC and its place verified.
-Result<RecordHeader> read_head(SegmentSource& source, GroupId group, uint64_t sequence,
-                               uint64_t offset) {
-  BALLAST_TRY(auto bytes, source.fetch(offset, kDirectAlignment));
-  if (const size_t needed = peek_record_head_bytes(bytes); needed > bytes.size()) {
-    BALLAST_TRY(bytes, source.fetch(offset, needed));
-  }
-  BALLAST_TRY(RecordHeader header, parse_record_head(bytes));
-  if (header.group != group || header.segment != sequence || header.offset != offset)
-    return fail(Errc::kCorrupt, "record was written for another place");
-  return header;
-}
-
-// Every place from `offset` on where the head of a record of this segment is whole, until `visit`
-// returns false.
-template <class Visit>
-Status each_head(SegmentSource& source, GroupId group, uint64_t sequence, uint64_t offset,
-                 const Visit& visit) {
-  for (; offset + kDirectAlignment <= source.size(); offset += kDirectAlignment) {
-    BALLAST_TRY(const auto block, source.fetch(offset, kDirectAlignment));
-    if (peek_record_head_bytes(block) == 0) continue;  // of a new file nearly all: it is zeros
-    const auto record = read_head(source, group, sequence, offset);
-    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
-    if (record && !visit(*record)) return {};
-  }
-  return {};
-}
-
-Result<RecordHeader> read_record(SegmentSource& source, const SegmentHeader& segment,
-                                 const ChainEnd& chain, uint64_t offset, uint64_t payloads_from) {
-  BALLAST_TRY(RecordHeader header, read_head(source, segment.group, segment.sequence, offset));
-  if (header.serial != chain.next_serial || header.previous != chain.previous)
-    return fail(Errc::kCorrupt, "record does not follow the one before it");
-  const size_t head = record_head_bytes(header.entry.header_bytes);
-  if (header.serial < payloads_from) {
-    if (offset + head + header.entry.payload_bytes > source.size())
-      return fail(Errc::kCorrupt, "payload is cut off");
-    return header;
-  }
-  BALLAST_TRY(const auto bytes, source.fetch(offset, head + header.entry.payload_bytes));
-  if (bytes.size() < head + header.entry.payload_bytes)
-    return fail(Errc::kCorrupt, "payload is cut off");
-  if (crc32c(bytes.subspan(head)) != header.payload_crc && !BALLAST_PLANTED(kTornTailKept))
-    return fail(Errc::kCorrupt, "payload does not match its CRC32C");
-  return header;
 }
 
 Status zero(const SegmentFile& segment, uint64_t offset, uint64_t end) {
@@ -99,33 +52,47 @@ Status erase_tail(const SegmentFile& segment, GroupId group, uint64_t offset) {
 
 class Recovery {
  public:
-  Recovery(std::string directory, GroupId group, const HardStateRecord& hard_state)
-      : directory_(std::move(directory)), group_(group) {
-    log_.hard_state = hard_state;
-    log_.chain = hard_state.start.chain;
+  Recovery(std::string directory, GroupId group, const StoredHardState& hard_state)
+      : directory_(std::move(directory)), group_(group), slots_(hard_state.slots.span()) {
+    log_.hard_state = hard_state.record;
+    log_.chain = hard_state.record.start.chain;
   }
 
   Result<RecoveredLog> run() {
     BALLAST_TRY_STATUS(open_files());
+    for (size_t i = 0; i < files_.size(); ++i) BALLAST_TRY_STATUS(read_segment_header(i));
     for (size_t i = 0; i < files_.size(); ++i) {
-      BALLAST_TRY(const auto header, read_segment_header(i));
-      if (!header) {
-        log_.prepared = files_[i];
+      if (!files_[i].header) {
+        BALLAST_TRY_STATUS(check_unused(i));
+        log_.prepared = files_[i].segment;
         break;
       }
-      // A segment is begun when all before it is durable.
-      BALLAST_TRY(const bool full, is_begun(i + 1));
-      uint64_t unsure_from = kNoPayloads;
-      if (!full) {
-        BALLAST_TRY(unsure_from, durable_before(*files_[i], *header));
-      }
-      BALLAST_TRY_STATUS(take_segment(i, *header, unsure_from));
+      BALLAST_TRY_STATUS(take_segment(i));
     }
-    BALLAST_TRY_STATUS(finish_tail());
+    if (!BALLAST_PLANTED(kRotIsTornTail)) {
+      BALLAST_TRY_STATUS(check_tail());
+    }
+    if (!log_.segments.empty()) {
+      const size_t last = log_.segments.size() - 1;
+      BALLAST_TRY(const Bytes bare_head, bare_head_at(last, files_[last].last));
+      log_.last_head.set(bare_head.span());
+    }
+    BALLAST_TRY_STATUS(write_all());
     return std::move(log_);
   }
 
  private:
+  // From the log's beginning on.
+  struct File {
+    SegmentPtr segment;
+    std::optional<SegmentHeader> header;  // as it must be, if the segment is in use
+    std::string header_cause;             // why what lies there is none
+    MendedHeads mended;
+    uint64_t last = 0;  // offset of its last record
+
+    MendedSource source() const { return {*segment, mended}; }
+  };
+
   std::unexpected<Error> corrupt(const SegmentFile& segment, uint64_t offset,
                                  std::string_view why) const {
     return fail(Errc::kCorrupt,
@@ -149,24 +116,26 @@ class Recovery {
       const uint64_t expected = log_.hard_state.start.segment + files_.size();
       const bool home = *sequence < expected || has_arrived(*sequence);
       if (!home && *sequence > expected) return missing(expected);
-      BALLAST_TRY(const SegmentPtr file, open_segment(directory_, *sequence));
+      BALLAST_TRY(const SegmentPtr segment, open_segment(directory_, *sequence));
       if (home) {
-        log_.homes.push_back(file);
+        log_.homes.push_back(segment);
         continue;
       }
-      if (file->bytes < kSegmentHeaderBytes || file->bytes % kDirectAlignment != 0)
-        return corrupt(*file, file->bytes, "the file is cut off");
+      if (segment->bytes < kSegmentHeaderBytes || segment->bytes % kDirectAlignment != 0)
+        return corrupt(*segment, segment->bytes, "the file is cut off");
       // A killed process may have left writes that are not durable yet.
-      BALLAST_TRY_STATUS(sync_file(file->file));
-      files_.push_back(file);
+      BALLAST_TRY_STATUS(sync_file(segment->file));
+      files_.push_back({.segment = segment});
     }
     return files_.empty() ? missing(log_.hard_state.start.segment) : Status();
   }
 
-  // The header, or nothing if the segment is not in use yet.
-  Result<std::optional<SegmentHeader>> read_segment_header(size_t i) {
-    const SegmentFile& segment = *files_[i];
-    FileSource source(segment.file, segment.bytes);
+  // Or what its first record tells, if a header was there and has rotted. None if the segment is
+  // not in use, as far as can be told before the others are read.
+  Status read_segment_header(size_t i) {
+    File& file = files_[i];
+    const SegmentFile& segment = *file.segment;
+    MendedSource source = file.source();
     BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
     auto header = parse_segment_header(block);
     if (!header && header.error().code != Errc::kCorrupt)
@@ -174,59 +143,125 @@ class Recovery {
     if (header && header->group != group_)
       return fail(Errc::kRefused, "'{}' belongs to group {}, not to group {}", segment.file.path(),
                   header->group, group_);
-    if (header) return std::optional(*header);
-    if (i + 1 < files_.size()) return corrupt(segment, 0, header.error().message);
-    // The header is written with the first batch: without it no batch was finished, unless one
-    // that came later lies here.
+    if (header) file.header = *header;
+    if (header && header->sequence == segment.sequence) return {};
+    if (!header) file.header_cause = header.error().message;
+    BALLAST_TRY(const auto told, header_by_record(source, group_, segment.sequence));
+    if (!told) return {};
+    if (i + 1 == files_.size()) {
+      BALLAST_TRY(const bool durable,
+                  was_durable(file, kSegmentHeaderBytes, told->chain.next_serial));
+      if (!durable) return {};
+    }
+    file.header = *told;
+    MutableBytes bytes(kSegmentHeaderBytes);
+    encode_segment_header(*told, bytes.span());
+    file.mended.emplace(0, Bytes(std::move(bytes)));
+    return {};
+  }
+
+  // The header is written with the first batch: without it no batch was finished, unless one that
+  // came later lies here, or another segment behind.
+  Status check_unused(size_t i) const {
+    const File& file = files_[i];
+    bool rotten = i + 1 < files_.size();
+    if (!rotten) {
+      MendedSource source = file.source();
+      BALLAST_TRY(const uint64_t later,
+                  find_later_record(source, group_, file.segment->sequence, kSegmentHeaderBytes,
+                                    log_.chain.next_serial));
+      rotten = later != 0;
+    }
+    return rotten ? corrupt(*file.segment, 0, file.header_cause) : Status();
+  }
+
+  // A segment is begun when all before it is durable.
+  bool is_begun(size_t i) const { return i < files_.size() && files_[i].header; }
+
+  // Whether the disk says so of the record that is missing at this place of the last segment.
+  Result<bool> was_durable(const File& file, uint64_t offset, uint64_t serial) const {
+    if (BALLAST_PLANTED(kRotIsTornTail)) return false;
+    if (serial < log_.hard_state.durable_serial) return true;
+    MendedSource source = file.source();
     BALLAST_TRY(const uint64_t later,
-                find_later_record(source, group_, segment.sequence, kSegmentHeaderBytes,
-                                  log_.chain.next_serial));
-    if (later != 0) return corrupt(segment, 0, header.error().message);
-    return std::optional<SegmentHeader>();
+                find_later_record(source, group_, file.segment->sequence, offset, serial));
+    return later != 0;
   }
 
-  // True if the segment has a header, which came with its first batch.
-  Result<bool> is_begun(size_t i) const {
-    if (i >= files_.size()) return false;
-    FileSource source(files_[i]->file, files_[i]->bytes);
-    BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
-    return parse_segment_header(block).has_value();
+  // Whether what stands where the chain ends is rot: else the segment is full, or its tail torn.
+  Result<bool> is_rot(size_t i, uint64_t end, const ChainEnd& chain) {
+    if (is_begun(i + 1)) return files_[i + 1].header->chain != chain;
+    if (end == torn_from_) return false;
+    BALLAST_TRY(const bool durable, was_durable(files_[i], end, chain.next_serial));
+    if (!durable) torn_from_ = end;
+    return durable;
   }
 
-  // Records with lower serials were durable, as those behind them and the hard state say. Their
-  // payloads are whole, but for rot, which whoever reads them notices, and others have them: to
-  // look at them all would take long.
-  Result<uint64_t> durable_before(const SegmentFile& segment, const SegmentHeader& header) const {
-    uint64_t serial = log_.hard_state.durable_serial;
-    FileSource source(segment.file, segment.bytes);
-    BALLAST_TRY_STATUS(scan_segment(source, header, kSegmentHeaderBytes, kNoPayloads,
-                                    [&](const RecordHeader& record, uint64_t) {
-                                      serial = std::max(serial, record.batch);
-                                      return Status();
-                                    }));
-    return serial;
+  Result<bool> mend(size_t i, MendedSource& source, const SegmentScan& found) {
+    File& file = files_[i];
+    if (file.mended.contains(found.end)) return false;
+    BALLAST_TRY(const bool rotten, is_rot(i, found.end, found.chain));
+    if (!rotten || BALLAST_PLANTED(kSecondPlaceIgnored)) return false;
+    std::optional<MendedSource> next;
+    if (is_begun(i + 1)) next.emplace(*files_[i + 1].segment, files_[i + 1].mended);
+    BALLAST_TRY(const auto bare_head,
+                find_copy({group_, file.segment->sequence, found.end, found.chain},
+                          {source, next ? &*next : nullptr, slots_}));
+    if (!bare_head) return false;
+    BALLAST_TRY(const Bytes before, bare_head_at(i, found.last));
+    file.mended.emplace(found.end, pad_head(bare_head->span(), before.span()));
+    return true;
   }
 
-  Status take_segment(size_t i, const SegmentHeader& header, uint64_t payloads_from) {
-    const SegmentFile& segment = *files_[i];
+  // Of the segment's record at `offset`, or of the last before the segment if that is 0; empty if
+  // the log holds none.
+  Result<Bytes> bare_head_at(size_t i, uint64_t offset) const {
+    if (offset == 0 && i > 0) offset = files_[--i].last;
+    if (offset == 0) return Bytes();
+    MendedSource source = files_[i].source();
+    return read_bare_head(source, group_, files_[i].segment->sequence, offset);
+  }
+
+  Status take_segment(size_t i) {
+    File& file = files_[i];
+    const SegmentFile& segment = *file.segment;
+    const SegmentHeader& header = *file.header;
     if (header.sequence != segment.sequence || header.segment_bytes != segment.bytes)
       return corrupt(segment, 0, "the segment header is another segment's");
     if (header.chain != log_.chain) {
       // The one before ends too early: it was whole when this one was begun.
       if (i == 0) return corrupt(segment, 0, "the segment header is another log's");
-      return corrupt(*files_[i - 1], log_.write_offset, tail_cause_);
+      return corrupt(*files_[i - 1].segment, log_.write_offset, tail_cause_);
     }
-    log_.segments.push_back({files_[i], header.first_index, header.chain});
-    FileSource source(segment.file, segment.bytes);
-    auto found = scan_segment(source, header, kSegmentHeaderBytes, payloads_from,
-                              [&](const RecordHeader& record, uint64_t offset) {
-                                return take_record(segment, record, offset);
-                              });
+    log_.segments.push_back({file.segment, header.first_index, header.chain});
+    auto found = scan(i, [&](const RecordHeader& record, uint64_t offset) {
+      return take_record(segment, record, offset);
+    });
     if (!found) return std::unexpected(std::move(found).error());
     log_.chain = found->chain;
     log_.write_offset = found->end;
+    file.last = found->last;
     tail_cause_ = std::move(found->end_cause);
     return {};
+  }
+
+  // Mends heads on the way. Payloads are looked at in the last batch alone: those of records that
+  // were durable, as the ones behind them and the hard state say, are whole but for rot, which
+  // whoever reads them notices, and others have them; to look at them all would take long.
+  Result<SegmentScan> scan(size_t i, const RecordVisitor& visit) {
+    const File& file = files_[i];
+    MendedSource source = file.source();
+    const auto mender = [&](const SegmentScan& found) { return mend(i, source, found); };
+    if (is_begun(i + 1))
+      return scan_segment(source, *file.header, kSegmentHeaderBytes, kNoPayloads, visit, mender);
+    uint64_t unsure_from = log_.hard_state.durable_serial;
+    const auto note_durable = [&](const RecordHeader& record, uint64_t) {
+      unsure_from = std::max(unsure_from, record.batch);
+      return Status();
+    };
+    BALLAST_TRY_STATUS(
+        scan_segment(source, *file.header, kSegmentHeaderBytes, kNoPayloads, note_durable, mender));
+    return scan_segment(source, *file.header, kSegmentHeaderBytes, unsure_from, visit);
   }
 
   Status take_record(const SegmentFile& segment, const RecordHeader& record, uint64_t offset) {
@@ -244,10 +279,24 @@ class Recovery {
     return {};
   }
 
-  // Erases what torn writes left, and nothing before all is known to be just that.
-  Status finish_tail() {
-    if (!BALLAST_PLANTED(kRotIsTornTail)) {
-      BALLAST_TRY_STATUS(check_tail());
+  // The last segment in use may end in a torn batch; anything else is rot.
+  Status check_tail() {
+    if (log_.segments.empty()) {
+      if (log_.chain.next_serial >= log_.hard_state.durable_serial) return {};
+      return corrupt(*files_.front().segment, 0, "the log is empty although it held records");
+    }
+    BALLAST_TRY(const bool rotten, is_rot(log_.segments.size() - 1, log_.write_offset, log_.chain));
+    if (!rotten) return {};
+    return corrupt(*log_.segments.back().file, log_.write_offset, tail_cause_);
+  }
+
+  // Restores what had rotted and erases what torn writes left, now that all is known to be just
+  // that.
+  Status write_all() {
+    for (const File& file : files_) {
+      BALLAST_TRY_STATUS(write_heads(*file.segment, file.mended));
+      for (const auto& [offset, head] : file.mended)
+        log_.restored.push_back({file.segment->file.path(), offset});
     }
     if (log_.prepared) {
       BALLAST_TRY_STATUS(erase_tail(*log_.prepared, group_, 0));
@@ -257,62 +306,19 @@ class Recovery {
                : erase_tail(*log_.segments.back().file, group_, log_.write_offset);
   }
 
-  // The last segment in use may end in a torn batch; anything else is rot.
-  Status check_tail() const {
-    const bool none = log_.segments.empty();
-    const SegmentFile& last = none ? *files_.front() : *log_.segments.back().file;
-    if (!none) {
-      FileSource source(last.file, last.bytes);
-      BALLAST_TRY(const uint64_t later,
-                  find_later_record(source, group_, last.sequence, log_.write_offset,
-                                    log_.chain.next_serial));
-      if (later != 0) return corrupt(last, log_.write_offset, tail_cause_);
-    }
-    if (log_.chain.next_serial < log_.hard_state.durable_serial)
-      return corrupt(last, log_.write_offset,
-                     none ? "the log is empty although it held records" : tail_cause_);
-    return {};
-  }
-
   const std::string directory_;
   const GroupId group_;
-  std::vector<SegmentPtr> files_;
+  const std::span<const std::byte> slots_;
+  std::vector<File> files_;
   RecoveredLog log_;
   std::string tail_cause_;
+  uint64_t torn_from_ = 0;  // a place in the last segment in use, already known as a torn tail
 };
 
 }  // namespace
 
-Result<SegmentScan> scan_segment(SegmentSource& source, const SegmentHeader& header,
-                                 uint64_t offset, uint64_t payloads_from,
-                                 const RecordVisitor& visit) {
-  SegmentScan found{header.chain, offset, "the segment is full"};
-  while (found.end + kDirectAlignment <= source.size()) {
-    const auto record = read_record(source, header, found.chain, found.end, payloads_from);
-    if (!record && record.error().code == Errc::kIo) return std::unexpected(record.error());
-    if (!record) {
-      found.end_cause = record.error().message;
-      break;
-    }
-    BALLAST_TRY_STATUS(visit(*record, found.end));
-    found.chain = {record->serial + 1, record->crc};
-    found.end += record_bytes(record->entry.header_bytes, record->entry.payload_bytes);
-  }
-  return found;
-}
-
-Result<uint64_t> find_later_record(SegmentSource& source, GroupId group, uint64_t sequence,
-                                   uint64_t offset, uint64_t serial) {
-  uint64_t found = 0;
-  BALLAST_TRY_STATUS(each_head(source, group, sequence, offset, [&](const RecordHeader& record) {
-    if (record.batch > serial) found = record.offset;
-    return found == 0;
-  }));
-  return found;
-}
-
 Result<RecoveredLog> recover_log(const std::string& directory, GroupId group,
-                                 const HardStateRecord& hard_state) {
+                                 const StoredHardState& hard_state) {
   return Recovery(directory, group, hard_state).run();
 }
 

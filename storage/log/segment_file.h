@@ -36,6 +36,12 @@ using SegmentPtr = std::shared_ptr<const SegmentFile>;
 inline constexpr uint64_t kFirstArrivedSegment = uint64_t{1} << 32;
 constexpr bool has_arrived(uint64_t sequence) { return sequence >= kFirstArrivedSegment; }
 
+// The head of a segment or record that had rotted, and was written anew.
+struct RestoredHead {
+  std::string path;
+  uint64_t offset = 0;
+};
+
 // "00000000000000000007.log"
 std::string segment_name(uint64_t sequence);
 std::optional<uint64_t> parse_segment_name(std::string_view name);

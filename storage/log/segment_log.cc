@@ -19,6 +19,7 @@
 #include "storage/log/log_read.h"
 #include "storage/log/make_log.h"
 #include "storage/log/recovery.h"
+#include "storage/log/second_place.h"
 #include "storage/log/segment_file.h"
 #include "storage/log/segment_set.h"
 #include "storage/log/spare_segments.h"
@@ -66,6 +67,7 @@ class SegmentLog final : public LogStore {
         prepared_(std::move(recovered.prepared)),
         durable_(last()),
         chain_(recovered.chain),
+        last_head_(recovered.last_head),
         write_offset_(recovered.write_offset),
         end_{segments_.size(), recovered.write_offset},
         next_serial_(recovered.chain.next_serial),
@@ -398,7 +400,10 @@ class SegmentLog final : public LogStore {
     hard_state_.durable_serial = durable_serial_;
     ++hard_state_.sequence;
     noted_us_ = now_us();
-    encode_hard_state(hard_state_, slot_.span());
+    // Of a record whose write is under way nobody knows.
+    const bool durable = durable_serial_ == chain_.next_serial;
+    encode_hard_state(hard_state_, durable ? last_head_.span() : std::span<const std::byte>(),
+                      slot_.span());
   }
 
   void write_slot(uint64_t slot, std::move_only_function<void()> then) {
@@ -476,8 +481,9 @@ class SegmentLog final : public LogStore {
                         meta,
                         entry.payload_crc,
                         0};
-    const uint32_t crc = encode_record_head(header, entry.header.span(),
-                                            stage(record_head_bytes(meta.header_bytes)));
+    const auto head = stage(record_head_bytes(meta.header_bytes));
+    const uint32_t crc = encode_record_head(header, entry.header.span(), last_head_.span(), head);
+    last_head_.set(head.first(bare_head_bytes(meta.header_bytes)));
     if (entry.payload.direct()) {
       // The kernel reads it only; iovec knows no const.
       pieces.push_back(
@@ -540,6 +546,7 @@ class SegmentLog final : public LogStore {
   SegmentPtr prepared_;
   Index durable_;          // entries up to here are
   ChainEnd chain_;         // after the last record that was handed to the queue
+  LastHead last_head_;     // of the last such record
   uint64_t write_offset_;  // in the last segment
   End end_;
   uint64_t next_serial_;          // of the next entry that is appended
@@ -575,6 +582,8 @@ Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts 
               open_direct(options.directory + "/" + kHardStateName, O_RDWR));
   BALLAST_TRY(const auto hard_state, load_hard_state(hard_state_file, options.group));
   BALLAST_TRY(RecoveredLog recovered, recover_log(options.directory, options.group, hard_state));
+  for (const RestoredHead& head : recovered.restored)
+    if (options.on_restored) options.on_restored(head);
   if (options.installed && !holds(recovered, *options.installed)) {
     BALLAST_TRY_STATUS(restart_behind(*options.installed, options, parts.make_segment,
                                       hard_state_file, recovered));

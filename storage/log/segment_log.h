@@ -1,6 +1,7 @@
 // The log as segment files, written with io_uring (docs/formats/log_segment.md).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,8 @@ struct LogOptions {
   std::optional<LogBase> installed = {};
   // Null: a segment is made wherever it fits. What must stay free beside it is the caller's to say.
   SpaceRule may_take = nullptr;
+  // Told of each head that had rotted and was restored from its second place. May be null.
+  std::function<void(const RestoredHead&)> on_restored = nullptr;
 };
 
 // What a log stands on; a simulator brings its own. Its directory is then real all the same, but
@@ -33,9 +36,9 @@ struct LogParts {
 };
 
 // Opens the log of the directory, or makes an empty one. A torn tail (a write that the crash cut
-// off, never acknowledged) is discarded; damage anywhere else is an error that names file and
-// offset. Errors: kIo, kCorrupt, kRefused (another process has it open, or it belongs to another
-// group).
+// off, never acknowledged) is discarded, a rotten head is restored from its second place; damage
+// anywhere else is an error that names file and offset. Errors: kIo, kCorrupt, kRefused (another
+// process has it open, or it belongs to another group).
 // The calling thread is the log's thread from then on, and destroys it too: what is in flight is
 // waited for, what was not handed to the disk yet is dropped, and no completion is called any more.
 Result<std::unique_ptr<LogStore>> open_segment_log(LogOptions options, LogParts parts = {});

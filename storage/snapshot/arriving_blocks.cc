@@ -127,7 +127,7 @@ class ArrivingSegments final : public ArrivingBlocks {
                                   .header_bytes = static_cast<uint32_t>(header.size()),
                                   .payload_bytes = payload_bytes},
                         .payload_crc = payload_crc};
-    chain_ = {chain_.next_serial + 1, encode_record_head(record, header.span(), head)};
+    chain_ = {chain_.next_serial + 1, encode_record_head(record, header.span(), {}, head)};
     return Taken{current_, std::exchange(end_, end_ + bytes)};
   }
 

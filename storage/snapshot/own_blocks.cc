@@ -10,8 +10,8 @@
 #include "storage/kv/row_batch.h"
 #include "storage/kv/row_keys.h"
 #include "storage/log/file_source.h"
-#include "storage/log/recovery.h"
 #include "storage/log/segment_file.h"
+#include "storage/log/segment_scan.h"
 
 namespace ballast::storage {
 namespace {

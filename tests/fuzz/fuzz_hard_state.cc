@@ -40,7 +40,7 @@ void check_copy(std::span<const std::byte> copy) {
     return;
   }
   std::vector<std::byte> again(kHardStateSlotBytes);
-  encode_hard_state(*record, again);
+  encode_hard_state(*record, {}, again);
   const auto twice = parse_hard_state(again);
   BALLAST_CHECK(twice && *twice == *record);
   const bool old = copy[kChecked] == std::byte{1};

@@ -12,7 +12,8 @@
 #include "proto/base/crc32c.h"
 #include "storage/log/hard_state_file.h"
 #include "storage/log/record.h"
-#include "storage/log/recovery.h"
+#include "storage/log/second_place.h"
+#include "storage/log/segment_scan.h"
 
 namespace {
 
@@ -52,6 +53,24 @@ void scan(std::span<const std::byte> bytes, const SegmentHeader& header) {
   const auto later = find_later_record(image, header.group, header.sequence, kSegmentHeaderBytes,
                                        result->chain.next_serial);
   BALLAST_CHECK(later.has_value());
+  const auto copy = find_copy({header.group, header.sequence, result->end, result->chain},
+                              {.segment = image, .slots = {}});
+  BALLAST_CHECK(copy.has_value());
+  if (*copy) {
+    const auto head = parse_record_head((*copy)->span());
+    BALLAST_CHECK(head && head->offset == result->end && head->serial == result->chain.next_serial);
+  }
+  BALLAST_CHECK(header_by_record(image, header.group, header.sequence).has_value());
+}
+
+// Of the head that begins there, and returns how long it says it is without its padding; 0: none.
+size_t repair_head(std::span<std::byte> bytes) {
+  if (bytes.size() < kRecordFixedBytes) return 0;
+  uint32_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data() + 72, sizeof header_bytes);
+  if (header_bytes > limits::kEntryHeaderBytesMax) return 0;
+  repair_crc(bytes, bare_head_bytes(header_bytes));
+  return bare_head_bytes(header_bytes);
 }
 
 }  // namespace
@@ -68,10 +87,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   scan(bytes, header);
   for (size_t at = kSegmentHeaderBytes; at + kRecordFixedBytes <= size; at += kDirectAlignment) {
     const auto record = bytes.subspan(at);
-    uint32_t header_bytes = 0;
-    std::memcpy(&header_bytes, record.data() + 72, sizeof header_bytes);
-    if (header_bytes <= limits::kEntryHeaderBytesMax)
-      repair_crc(record, kRecordFixedBytes + header_bytes);
+    const size_t used = repair_head(record);
+    const size_t copy = record.size() - second_place(record, used).size();
+    if (used > 0) repair_head(record.subspan(copy));
   }
   repair_crc(bytes, 64);
   if (const auto parsed = parse_segment_header(bytes)) header = *parsed;

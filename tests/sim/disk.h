@@ -71,6 +71,8 @@ class SimDisk {
   // last ones it can't tell rot from a torn tail (docs/formats/log_segment.md). Returns false if
   // there is none.
   bool rot();
+  // A head has rotted of which another record has a copy: a start must not refuse it.
+  bool rotten_head_has_copy() const { return rotten_head_has_copy_; }
   // Flips a bit in one copy of the hard state; the other one must do. Returns false if there
   // aren't two, whole and the same.
   bool rot_hard_state();
@@ -121,6 +123,7 @@ class SimDisk {
   MutableBytes get(const std::string& path, uint64_t offset, size_t bytes) const;
   // A record that the disk knows to have landed, rather a new one; null if there is none.
   const Place* some_known_place();
+  bool has_copy(const Place& place) const;
 
   const std::string directory_;
   Scheduler& scheduler_;
@@ -142,6 +145,7 @@ class SimDisk {
   std::vector<DurableEntry> durable_;
   HardState hard_state_;
   Counts counts_;
+  bool rotten_head_has_copy_ = false;
   uint64_t known_serial_ = 0;  // records before it are known to have landed, by what lies behind
   std::vector<Place> places_;  // of records that landed, in order
 };

@@ -27,6 +27,7 @@ SEEDS = {
     "kSessionNotConsulted": 20,
     "kTornTailKept": 100,
     "kRotIsTornTail": 60,
+    "kSecondPlaceIgnored": 100,
     "kAckAllOfMajority": 20,
     "kNoPreVote": 60,
     "kConfigurationAtCommit": 100,

@@ -131,6 +131,9 @@ void World::take_refusal(SimNode& one, const Error& error) {
   ++counts_.refused;
   if (error.code != Errc::kCorrupt || !replicas_[one.id()].damaged)
     return wrong(fmt::format("node {} can't start: {}", one.id(), error.message));
+  if (one.disk().rotten_head_has_copy())
+    return wrong(fmt::format("node {} gives up a head of which there is a copy: {}", one.id(),
+                             error.message));
   // The operator puts a new disk in; the cluster must be told that it is another member now.
   replace_disk(one);
   ++counts_.wiped;

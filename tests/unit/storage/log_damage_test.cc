@@ -1,97 +1,9 @@
-// The decision table of docs/formats/log_segment.md, row by row: a torn tail is cut off, anything
-// else is an error that names file and offset.
-#include <algorithm>
-#include <chrono>
-
-#include "proto/base/clock.h"
-#include "storage/log/hard_state_file.h"
-#include "storage/log/record.h"
-#include "storage/log/segment_file.h"
-#include "tests/unit/storage/log_testing.h"
+// The decision table of docs/formats/log_segment.md, row by row: a torn tail is cut off, a head
+// that rots is restored, and one that rots with its copy is an error that names file and offset.
+#include "tests/unit/storage/killed_log.h"
 
 namespace ballast::storage {
 namespace {
-
-constexpr uint64_t kHeader = kSegmentHeaderBytes;
-
-// A log whose process was killed: closing marks how far it is durable, so the hard state from
-// before is put back.
-class KilledLog {
- public:
-  explicit KilledLog(const std::vector<std::vector<Entry>>& batches) {
-    {
-      const auto log = open_log(small_log(directory_.path()));
-      hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
-      for (const auto& batch : batches) append_and_wait(*log, batch);
-    }
-    forget_durable_mark();
-  }
-
-  void forget_durable_mark() { write_at(directory_ / "hard_state", 0, hard_state_); }
-
-  // Goes on with one more entry and is killed again, idle for a while before if `idle`.
-  void append_and_kill(const Entry& entry, bool idle) {
-    {
-      const auto log = open_log(small_log(directory_.path()));
-      append_and_wait(*log, {entry});
-      if (idle) {
-        log->note_durable();
-        poll_until(*log, [&] { return log->oldest_pending_us() == 0; });
-      }
-      hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
-    }
-    forget_durable_mark();
-  }
-
-  // Two batches, the second handed over while the first is under way, and a note is asked for in
-  // between, `since` after the log was opened.
-  void append_under_load_and_kill(const Entry& first, const Entry& second,
-                                  std::chrono::milliseconds since) {
-    {
-      SimulatedTime time{Clock::now(), wall_clock_ms()};
-      simulate_time(&time);
-      const auto log = open_log(small_log(directory_.path()));
-      log->append(std::nullopt, {first}, [] {});
-      time.now += since;
-      log->note_durable();
-      append_and_wait(*log, {second});
-      simulate_time(nullptr);
-      hard_state_ = read_at(directory_ / "hard_state", 0, 2 * kHardStateSlotBytes);
-    }
-    forget_durable_mark();
-  }
-
-  std::string segment(uint64_t sequence = 1) const { return directory_ / segment_name(sequence); }
-  std::string operator/(const std::string& name) const { return directory_ / name; }
-  auto open() const { return open_segment_log(small_log(directory_.path())); }
-
-  // Opens it, and expects this many entries.
-  void expect_entries(const std::vector<Entry>& entries) const {
-    const auto log = open();
-    ASSERT_TRUE(log) << log.error().to_string();
-    EXPECT_TRUE(read_all(**log) == entries) << (*log)->last().value();
-  }
-  void expect_corrupt(uint64_t sequence, uint64_t offset, std::string_view why = "") const {
-    const auto log = open();
-    ASSERT_FALSE(log) << "opened with " << (*log)->last().value() << " entries";
-    EXPECT_EQ(log.error().code, Errc::kCorrupt) << log.error().message;
-    const std::string place = fmt::format("'{}' at offset {}:", segment(sequence), offset);
-    EXPECT_NE(log.error().message.find(place), std::string::npos) << log.error().message;
-    EXPECT_NE(log.error().message.find(why), std::string::npos) << log.error().message;
-  }
-
- private:
-  TemporaryDirectory directory_;
-  std::string hard_state_;
-};
-
-// Not a comparison of strings: gtest would print and diff megabytes.
-size_t nonzero_bytes(const std::string& path, uint64_t offset, size_t size) {
-  const std::string bytes = read_at(path, offset, size);
-  return static_cast<size_t>(std::ranges::count_if(bytes, [](char c) { return c != 0; }));
-}
-
-std::string garbage(size_t size) { return std::string(pattern(99, size).text()); }
 
 TEST(LogDamage, a_torn_last_record_is_cut_off_wherever_it_tears) {
   const std::vector<Entry> kept{make_entry(1, 1, 5000), make_entry(2, 1, 0)};
@@ -142,18 +54,23 @@ TEST(LogDamage, a_torn_batch_may_have_lost_its_first_record_only) {
   EXPECT_EQ(nonzero_bytes(log.segment(), start + 8192 * 3, 8192 * 4 + 4096), 0u);
 }
 
-TEST(LogDamage, bit_flips_before_a_later_batch_are_rot) {
+TEST(LogDamage, bit_flips_in_a_head_before_a_later_batch_are_rot) {
   std::vector<Entry> entries;
   for (uint64_t i = 1; i <= 6; ++i) entries.push_back(make_entry(i, 1, 3000, 200));
   KilledLog log({{entries[0]}, {entries[1]}, {entries[2], entries[3]}, {entries[4]}, {entries[5]}});
+  const std::string whole = log.bytes();
   for (uint64_t record = 0; record < 5; ++record) {
     const uint64_t start = kHeader + record * 8192;
     // Magic, CRC, chain, term, length, entry header.
     for (const uint64_t at : {0, 5, 9, 57, 73, 150}) {
       SCOPED_TRACE(fmt::format("record {} at {}", record, at));
+      log.forget_durable_mark();
       flip_bit(log.segment(), start + at);
+      log.rot_copy_at(1, start + 8192, 200);
       log.expect_corrupt(1, start);
-      flip_bit(log.segment(), start + at);
+      log.rot_copy_at(1, start + 8192, 200);
+      log.expect_restored(entries, {{1, start}});
+      EXPECT_TRUE(log.bytes() == whole);
     }
   }
   log.expect_entries(entries);
@@ -183,58 +100,78 @@ TEST(LogDamage, a_payload_that_was_durable_may_have_rotted_and_is_noticed_when_i
   log.expect_entries({entries[0], entries[1], entries[2]});  // it may be a torn write
 }
 
+// What a start finds of a log of four batches when record 2 is not what it should be.
+void expect_rot_of_the_second(KilledLog& log, std::string_view why, bool payload_is_whole) {
+  const std::string damaged = log.bytes();
+  log.rot_copy_at(1, kHeader + 2 * 8192);
+  log.expect_corrupt(1, kHeader + 8192, why);
+  write_at(log.segment(), 0, damaged);
+  const auto opened = log.open();
+  ASSERT_TRUE(opened) << opened.error().message;
+  for (uint64_t i = 1; i <= 4; ++i) {
+    EXPECT_TRUE((*(*opened)->prepare_read(Index(i), Index(i)))->heads()) << i;
+    EXPECT_EQ((*(*opened)->prepare_read(Index(i), Index(i)))->entries().has_value(),
+              i != 2 || payload_is_whole);
+  }
+}
+
+std::vector<std::vector<Entry>> four_batches(size_t first_payload = 3000) {
+  std::vector<std::vector<Entry>> batches{{make_entry(1, 1, first_payload)}};
+  for (uint64_t i = 2; i <= 4; ++i) batches.push_back({make_entry(i, 1, 3000)});
+  return batches;
+}
+
 TEST(LogDamage, a_hole_is_rot) {
-  std::vector<Entry> entries;
-  for (uint64_t i = 1; i <= 4; ++i) entries.push_back(make_entry(i, 1, 3000));
-  KilledLog log({{entries[0]}, {entries[1]}, {entries[2]}, {entries[3]}});
+  KilledLog log(four_batches());
   write_at(log.segment(), kHeader + 8192, std::string(8192, '\0'));
-  log.expect_corrupt(1, kHeader + 8192, "magic");
+  expect_rot_of_the_second(log, "magic", false);
 }
 
 TEST(LogDamage, a_record_that_was_written_for_another_place_is_rot) {
-  std::vector<Entry> entries;
-  for (uint64_t i = 1; i <= 4; ++i) entries.push_back(make_entry(i, 1, 3000));
-  KilledLog log({{entries[0]}, {entries[1]}, {entries[2]}, {entries[3]}});
+  KilledLog log(four_batches());
   write_at(log.segment(), kHeader + 8192, read_at(log.segment(), kHeader, 8192));
-  log.expect_corrupt(1, kHeader + 8192, "another place");
+  expect_rot_of_the_second(log, "another place", false);
 }
 
 TEST(LogDamage, a_record_of_another_chain_does_not_follow) {
-  const std::vector<std::vector<Entry>> batches{{make_entry(1, 1, 10)},
-                                                {make_entry(2, 1, 10)},
-                                                {make_entry(3, 1, 10)},
-                                                {make_entry(4, 1, 10)}};
-  KilledLog log(batches);
-  auto other = batches;
-  other[0] = {make_entry(1, 1, 20)};
-  const KilledLog stale(other);
+  KilledLog log(four_batches());
+  const KilledLog stale(four_batches(2000));
   write_at(log.segment(), kHeader + 8192, read_at(stale.segment(), kHeader + 8192, 8192));
-  log.expect_corrupt(1, kHeader + 8192, "does not follow");
+  expect_rot_of_the_second(log, "does not follow", true);
 }
 
 TEST(LogDamage, the_last_batch_is_rot_if_it_is_known_to_have_been_durable) {
-  KilledLog log({{make_entry(1, 1, 10)}, {make_entry(2, 1, 10)}});
-  {
-    ASSERT_TRUE(log.open()) << "closing marks how far the log is durable";
-  }
+  const std::vector<Entry> entries{make_entry(1, 1, 10), make_entry(2, 1, 10),
+                                   make_entry(3, 1, 10)};
+  KilledLog log({{entries[0]}, {entries[1]}});
   {
     const auto opened = log.open();
-    append_and_wait(**opened, {make_entry(3, 1, 10)});
-  }
+    append_and_wait(**opened, {entries[2]});
+  }  // closing marks how far the log is durable
+  const auto whole = log.files();
   flip_bit(log.segment(), kHeader + 2 * 8192 + 60);
+  log.rot_copies_in_hard_state();
   log.expect_corrupt(1, kHeader + 2 * 8192, "CRC32C");
+  log.rot_copies_in_hard_state();
+  log.expect_restored(entries, {{1, kHeader + 2 * 8192}});
+  EXPECT_TRUE(log.files() == whole);
+  flip_bit(log.segment(), kHeader + 2 * 8192 + 60);
   log.forget_durable_mark();
-  log.expect_entries({make_entry(1, 1, 10), make_entry(2, 1, 10)});
+  log.expect_entries({entries[0], entries[1]});
 }
 
 TEST(LogDamage, the_last_batch_is_rot_once_the_log_has_been_idle) {
   const std::vector<Entry> first{make_entry(1, 1, 10), make_entry(2, 1, 10)};
+  const Entry last = make_entry(3, 1, 10);
   for (const bool idle : {false, true}) {
     KilledLog log({first});
-    log.append_and_kill(make_entry(3, 1, 10), idle);
+    log.append_and_kill(last, idle);
     flip_bit(log.segment(), kHeader + 2 * 8192 + 60);
     if (idle) {
+      log.rot_copies_in_hard_state();
       log.expect_corrupt(1, kHeader + 2 * 8192, "CRC32C");
+      log.rot_copies_in_hard_state();
+      log.expect_restored({first[0], first[1], last}, {{1, kHeader + 2 * 8192}});
     } else {
       log.expect_entries(first);  // the window that the format page describes
     }
@@ -242,14 +179,19 @@ TEST(LogDamage, the_last_batch_is_rot_once_the_log_has_been_idle) {
 }
 
 TEST(LogDamage, under_load_the_log_notes_each_second_how_far_it_is_durable) {
+  const Entry second = make_entry(2, 1, 10);
   for (const bool late : {false, true}) {
     KilledLog log({{make_entry(1, 1, 10)}});
-    log.append_under_load_and_kill(make_entry(2, 1, 10), make_entry(3, 1, 10),
+    log.append_under_load_and_kill(second, make_entry(3, 1, 10),
                                    std::chrono::milliseconds(late ? 1000 : 999));
-    // Neither record 2 nor one behind it is left to tell.
-    write_at(log.segment(), kHeader + 8192, std::string(2 * 8192, '\0'));
+    // Neither the head of record 2 nor one behind it is left to tell.
+    for (const uint64_t record : {1, 2})
+      write_at(log.segment(), kHeader + record * 8192, std::string(4096, '\0'));
     if (late) {
+      log.rot_copies_in_hard_state();
       log.expect_corrupt(1, kHeader + 8192, "magic");
+      log.rot_copies_in_hard_state();
+      log.expect_restored({make_entry(1, 1, 10), second}, {{1, kHeader + 8192}});
     } else {
       log.expect_entries({make_entry(1, 1, 10)});
     }
@@ -279,6 +221,7 @@ TEST(LogDamage, either_copy_of_the_hard_state_says_how_far_the_log_was_durable) 
     log.append_and_kill(make_entry(2, 1, 10), true);
     flip_bit(log / "hard_state", slot * kHardStateSlotBytes + 33);
     flip_bit(log.segment(), kHeader + 8192 + 60);
+    log.rot_copies_in_hard_state();
     log.expect_corrupt(1, kHeader + 8192, "CRC32C");
   }
 }
@@ -289,9 +232,9 @@ TEST(LogDamage, a_segment_that_is_reported_as_damaged_keeps_its_records) {
   KilledLog log({{entries[0]}, {entries[1]}, {entries[2]}});
   log.append_and_kill(entries[3], true);  // begins the second segment
   std::filesystem::remove(log.segment(3));
-  flip_bit(log.segment(2), 20);
+  for (const uint64_t at : {uint64_t{20}, kHeader + 20}) flip_bit(log.segment(2), at);
   for (int round = 0; round < 2; ++round) log.expect_corrupt(1, kHeader + 3 * (4096 + (4 << 20)));
-  flip_bit(log.segment(2), 20);
+  for (const uint64_t at : {uint64_t{20}, kHeader + 20}) flip_bit(log.segment(2), at);
   log.expect_entries(entries);
 }
 
@@ -303,13 +246,23 @@ class RolledOver : public testing::Test {
     all.push_back({make_entry(7, 1, 10)});
     return all;  // entries 1 to 3 in the first segment, the others in the second
   }
+  static std::vector<Entry> entries() {
+    std::vector<Entry> all;
+    for (const auto& batch : batches()) all.push_back(batch.front());
+    return all;
+  }
   KilledLog log_{batches()};
   static constexpr uint64_t kBig = 4096 + (4 << 20);
 };
 
 TEST_F(RolledOver, the_end_of_a_full_segment_is_rot) {
+  const std::string whole = log_.bytes(1);
   flip_bit(log_.segment(1), kHeader + 2 * kBig + 50);
+  log_.rot_copy_at(2, kHeader);
   log_.expect_corrupt(1, kHeader + 2 * kBig, "record header");
+  log_.rot_copy_at(2, kHeader);
+  log_.expect_restored(entries(), {{1, kHeader + 2 * kBig}});
+  EXPECT_TRUE(log_.bytes(1) == whole);
 }
 
 // Its bytes were durable, and to read all of a log takes long: whoever needs them notices.
@@ -329,8 +282,13 @@ TEST_F(RolledOver, a_rotten_payload_of_a_full_segment_is_noticed_when_it_is_read
 }
 
 TEST_F(RolledOver, a_segment_header_with_later_batches_is_rot) {
+  const std::string whole = log_.bytes(2);
   flip_bit(log_.segment(2), 20);
+  flip_bit(log_.segment(2), kHeader + 20);
   log_.expect_corrupt(2, 0, "segment header");
+  flip_bit(log_.segment(2), kHeader + 20);
+  log_.expect_restored(entries(), {{2, 0}});
+  EXPECT_TRUE(log_.bytes(2) == whole);
 }
 
 TEST_F(RolledOver, a_torn_first_batch_leaves_the_segment_unused) {
@@ -350,8 +308,15 @@ TEST_F(RolledOver, a_segment_without_header_before_another_is_rot) {
   }
   ASSERT_TRUE(std::filesystem::exists(log_.segment(3)));
   log_.forget_durable_mark();
+  const std::string whole = log_.bytes(2);
   write_at(log_.segment(2), 0, std::string(4096, '\0'));
+  flip_bit(log_.segment(2), kHeader + 20);
   log_.expect_corrupt(2, 0, "magic");
+  flip_bit(log_.segment(2), kHeader + 20);
+  auto all = entries();
+  for (const uint64_t i : {8, 9}) all.push_back(make_entry(i, 1, 4 << 20));
+  log_.expect_restored(all, {{2, 0}});
+  EXPECT_TRUE(log_.bytes(2) == whole);
 }
 
 TEST_F(RolledOver, a_torn_first_record_behind_its_header_is_cut_off) {

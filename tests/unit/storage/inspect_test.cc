@@ -135,8 +135,38 @@ TEST_F(Inspect, the_last_record_is_missed_because_it_was_durable) {
   const auto log = look_at_log();
   const uint64_t last = log->segments[0].end - 4096;
   write_at(segment(), last, std::string(4096, '\0'));
+  for (const uint64_t slot : {0, 1})  // its copies
+    flip_bit(log_path() + "/hard_state", slot * kHardStateSlotBytes + 96 + 50);
   EXPECT_EQ(look_at_log()->last, Index(3));
   EXPECT_EQ(look_at_log()->damage, "it ends at record 3, but record 4 was durable");
+}
+
+TEST_F(Inspect, heads_that_a_start_will_restore) {
+  const uint64_t last = look_at_log()->segments[0].end - 4096;
+  for (const uint64_t at : {uint64_t{0}, last}) write_at(segment(), at, std::string(4096, '\0'));
+  const auto before = contents(directory_.path());
+  const auto log = look_at_log();
+  EXPECT_EQ(log->last, Index(4));
+  EXPECT_EQ(log->segments[0].records, 4u);
+  EXPECT_EQ(log->segments[0].damage,
+            "rotten heads that the next start restores: 2, the first at offset 0");
+  EXPECT_EQ(log->damage, "segment 1 has " + log->segments[0].damage);
+  EXPECT_TRUE(contents(directory_.path()) == before) << "looking changed something";
+  open_log(small_log(log_path()));
+  EXPECT_EQ(look_at_log()->damage, "");
+}
+
+// It is a torn one: the start cuts it off.
+TEST_F(Inspect, a_head_of_which_nobody_knows_that_it_was_durable_is_not_restored) {
+  const uint64_t second = kFirstPayload + direct_round_up(kBlockBytes);
+  MutableBytes never(2 * kHardStateSlotBytes);
+  for (const uint64_t slot : {0, 1})
+    encode_hard_state({.group = GroupId(1), .sequence = 1}, {},
+                      never.span().subspan(slot * kHardStateSlotBytes, kHardStateSlotBytes));
+  write_at(log_path() + "/hard_state", 0, as_text(never.span()));
+  write_at(segment(), second, std::string(4096, '\0'));
+  EXPECT_EQ(look_at_log()->last, Index(1));
+  EXPECT_EQ(look_at_log()->damage, "");
 }
 
 TEST_F(Inspect, what_a_crash_leaves_behind_the_end_is_no_damage) {

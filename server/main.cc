@@ -252,6 +252,11 @@ Status settle_incoming(const storage::DataDirectory& directory) {
   return directory.remove_incoming();
 }
 
+void warn_of_restored(const storage::RestoredHead& head) {
+  spdlog::warn("a head in '{}' at offset {} had rotted; it was restored from its second place",
+               head.path, head.offset);
+}
+
 Status Daemon::open() {
   BALLAST_TRY(directory, storage::DataDirectory::open(config.data_directory, config.cluster.id,
                                                       config.cluster.self));
@@ -274,7 +279,8 @@ Status Daemon::open() {
       auto store,
       storage::open_store({.directory = directory->log_path(),
                            .segment_bytes = config.segment_bytes,
-                           .may_take = [space](uint64_t bytes) { return space.may_take(bytes); }},
+                           .may_take = [space](uint64_t bytes) { return space.may_take(bytes); },
+                           .on_restored = warn_of_restored},
                           std::move(state), give_up));
   const Index applied = store.state->applied().index;
   if (applied != Index()) BALLAST_TRY_STATUS(directory->remove_rows_put_aside());

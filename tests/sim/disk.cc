@@ -349,29 +349,37 @@ const SimDisk::Place* SimDisk::some_known_place() {
   return &places_[candidates - 1 - back];
 }
 
-// The record behind it has landed, and has room for it.
-bool SimDisk::has_copy(const Place& place) const {
+// The record behind, if it has landed and has room for a copy of this one's head.
+const SimDisk::Place* SimDisk::carrier_of(const Place& place) const {
   const auto behind = std::ranges::find(places_, place.serial + 1, &Place::serial);
-  if (behind == places_.end()) return false;
+  if (behind == places_.end()) return nullptr;
   const auto head = storage::parse_record_head(get(place.path, place.offset, place.bytes).span());
   MutableBytes bytes = get(behind->path, behind->offset, behind->bytes);
   const auto carrier = storage::parse_record_head(bytes.span());
-  if (!head || !carrier) return false;  // written over by a crash, or damaged
+  if (!head || !carrier) return nullptr;  // written over by a crash, or damaged
   const uint32_t header_bytes = carrier->entry.header_bytes;
   const auto free =
       storage::second_place(bytes.span().first(storage::record_head_bytes(header_bytes)),
                             storage::bare_head_bytes(header_bytes));
-  return storage::bare_head_bytes(head->entry.header_bytes) <= free.size();
+  return storage::bare_head_bytes(head->entry.header_bytes) <= free.size() ? &*behind : nullptr;
+}
+
+void SimDisk::flip(const std::string& path, uint64_t at) {
+  MutableBytes sector = get(path, at, kSector);
+  sector.data()[chance_.below(64)] ^= std::byte{0x10};
+  put(path, at, sector.span());
 }
 
 bool SimDisk::rot() {
   const Place* place = some_known_place();
   if (place == nullptr) return false;
   const uint64_t at = place->offset + chance_.below(place->bytes / kSector) * kSector;
-  rotten_head_has_copy_ = at == place->offset && has_copy(*place);
-  MutableBytes sector = get(place->path, at, kSector);
-  sector.data()[chance_.below(64)] ^= std::byte{0x10};
-  put(place->path, at, sector.span());
+  const Place* carrier = at == place->offset ? carrier_of(*place) : nullptr;
+  // Both rot, if something else still tells that they were durable.
+  const bool both = carrier != nullptr && carrier->serial < known_serial_ && chance_.below(2) == 0;
+  rotten_head_has_copy_ = carrier != nullptr && !both;
+  flip(place->path, at);
+  if (both) flip(carrier->path, carrier->offset);
   return true;
 }
 

@@ -68,8 +68,8 @@ class SimDisk {
   // A new disk: empty.
   void wipe();
   // Flips a bit in a record that has landed, and that the disk knows to have landed: of the very
-  // last ones it can't tell rot from a torn tail (docs/formats/log_segment.md). Returns false if
-  // there is none.
+  // last ones it can't tell rot from a torn tail (docs/formats/log_segment.md). If it hits a head,
+  // the copy of it may rot, too. Returns false if there is none.
   bool rot();
   // A head has rotted of which another record has a copy: a start must not refuse it.
   bool rotten_head_has_copy() const { return rotten_head_has_copy_; }
@@ -123,7 +123,8 @@ class SimDisk {
   MutableBytes get(const std::string& path, uint64_t offset, size_t bytes) const;
   // A record that the disk knows to have landed, rather a new one; null if there is none.
   const Place* some_known_place();
-  bool has_copy(const Place& place) const;
+  const Place* carrier_of(const Place& place) const;
+  void flip(const std::string& path, uint64_t at);
 
   const std::string directory_;
   Scheduler& scheduler_;

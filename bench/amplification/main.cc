@@ -36,9 +36,9 @@ using namespace std::chrono_literals;
 constexpr uint64_t kBlockBytes = 1 << 20;
 constexpr unsigned kNodes = 3;
 // Longer than a node's timed flush of its rows, and than the steps in which it makes a segment.
-constexpr auto kQuiet = 6s;
-constexpr auto kPatience = 120s;
-// Until what was removed is no longer leased, and the rows are flushed.
+constexpr auto kQuiet = 35s;
+constexpr auto kPatience = 300s;
+// Until what was removed is no longer leased.
 constexpr auto kFreed = 6s;
 constexpr auto kLook = 250ms;
 

@@ -129,13 +129,14 @@ class OneNode {
       throw std::runtime_error(opened.error().to_string());
   }
 
-  // Runs the body once the node leads, and takes the node down behind it.
+  // Runs the body once the node leads and has applied its first entry, and takes the node down behind it.
   void run(const Body& body) {
     node->start(peers);
     log_events->start();
     listener->start();
     const auto main = [&]() -> asio::awaitable<void> {
-      while (!node->core().ready_to_serve()) co_await turn();
+      while (!node->core().ready_to_serve() || node->state().applied().index == Index())
+        co_await turn();
       co_await body();
       listener->close();
       co_await node->stop();

@@ -296,6 +296,7 @@ class Node {
   bool forgetting_ = false;  // the log's new beginning is being written
   bool segments_held_ = false;
   std::optional<uint64_t> emptying_;     // the segment whose last blocks move out
+  bool emptied_ = false;                 // a flush frees one, and looks for the next
   uint64_t moved_bytes_ = 0;             // out of segments, since the start
   std::set<uint64_t> unreadable_homes_;  // segments with blocks that can't be moved
   SpaceWatch space_;

@@ -148,7 +148,7 @@ asio::awaitable<void> Node::flush_loop() {
       co_await flush_timer_.async_wait(kToken);
     }
     const bool late = Clock::now() - flushed_at >= kFlushPeriod;
-    const bool due = unflushed_bytes_ >= enough || (unflushed_bytes_ > 0 && late);
+    const bool due = unflushed_bytes_ >= enough || (unflushed_bytes_ > 0 && late) || emptied_;
     if (stopping_ || (!due && !first && flush_asked_.empty())) continue;
     // Who asks from here on wants one that begins later.
     const std::vector<FlushAsked> asked = std::exchange(flush_asked_, {});
@@ -163,6 +163,7 @@ asio::awaitable<void> Node::flush_loop() {
       }
     }
     const uint64_t bytes = std::exchange(unflushed_bytes_, 0);
+    emptied_ = false;
     flushed_at = Clock::now();
     const Status flushed = co_await flush_rows();
     answer_flushes(asked, flushed);
@@ -245,6 +246,7 @@ asio::awaitable<void> Node::move_blocks() {
     co_return;
   }
   emptying_.reset();
+  emptied_ = moved.has_value();
   let_go_signal_.notify();
 }
 

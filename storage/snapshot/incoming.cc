@@ -243,8 +243,7 @@ Status IncomingSnapshot::flush() {
     arrived = std::exchange(unflushed_, {});
     unflushed_bytes_ = 0;
   }
-  if (arrived.empty() || !BALLAST_PLANTED(kPlaceBeforeBytes))
-    BALLAST_TRY_STATUS(blocks_->sync());
+  if (arrived.empty() || !BALLAST_PLANTED(kPlaceBeforeBytes)) BALLAST_TRY_STATUS(blocks_->sync());
   Batch batch(*store_);
   for (const Arrived& block : arrived) {
     BALLAST_TRY_STATUS(

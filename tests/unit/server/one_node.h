@@ -129,7 +129,8 @@ class OneNode {
       throw std::runtime_error(opened.error().to_string());
   }
 
-  // Runs the body once the node leads and has applied its first entry, and takes the node down behind it.
+  // Runs the body once the node leads and has applied its first entry, and takes the node down
+  // behind it.
   void run(const Body& body) {
     node->start(peers);
     log_events->start();

@@ -22,10 +22,11 @@ constexpr size_t kValues = (1 << 20) / sizeof(float);  // 1 MiB as they are
 // A cluster whose nodes keep little of their logs. Puts are of 1 MiB each.
 class Snapshots : public ::testing::Test {
  protected:
-  static void keep_little(RunningCluster& cluster) {
-    cluster.configure("log", "keep_mib = 1");
-    cluster.configure("state", "upload_lease_s = 1");
-  }
+  explicit Snapshots(int keep_mib = 1)
+      : cluster_(3, [keep_mib](RunningCluster& cluster) {
+          cluster.configure("log", fmt::format("keep_mib = {}", keep_mib));
+          cluster.configure("state", "upload_lease_s = 1");
+        }) {}
 
   void put(int count) {
     for (int i = 0; i < count; ++i) {
@@ -84,7 +85,7 @@ class Snapshots : public ::testing::Test {
   }
   static std::string key_of(uint64_t number) { return "k/" + std::to_string(number); }
 
-  RunningCluster cluster_{3, keep_little};
+  RunningCluster cluster_;
   Client client_ = cluster_.connect();
   uint64_t puts_ = 0;
   Index last_;
@@ -130,6 +131,38 @@ TEST_F(Snapshots, the_last_blocks_of_a_segment_move_into_the_database) {
   for (const kvctl::LocalNode& node : nodes) expect_all(node);
   cluster_.kill_all();
   cluster_.start_all();
+  cluster_.settle();
+  for (const kvctl::LocalNode& node : nodes) expect_all(node);
+}
+
+// Of which it takes several to make a flush due.
+class SparseSegments : public Snapshots {
+ protected:
+  SparseSegments() : Snapshots(16) {}
+};
+
+TEST_F(SparseSegments, are_emptied_one_after_the_other_without_a_write) {
+  put(72);
+  const Index until = last_;
+  // One of four stays in each segment.
+  for (uint64_t number = 1; number <= 72; ++number) {
+    if (number % 4 == 0) continue;
+    ASSERT_TRUE(client_.remove(key_of(number)));
+    live_.erase(number);
+  }
+  const auto& nodes = cluster_.processes().nodes();
+  put(40);  // at a flush the log forgets them
+  ASSERT_TRUE(RunningCluster::eventually([&] {
+    return std::ranges::all_of(nodes, [&](const auto& node) { return forgotten(node) >= until; });
+  }));
+  put(20);  // at another one the first is found
+  // Of ten segments two or more have gone, or are spare.
+  ASSERT_TRUE(RunningCluster::eventually([&] {
+    const auto reports = client_.garbage();
+    return reports && std::ranges::all_of(*reports, [](const client::GarbageReport& node) {
+             return !node.error && node.log_bytes - node.spare_bytes <= 8 * (16 << 20);
+           });
+  }));
   cluster_.settle();
   for (const kvctl::LocalNode& node : nodes) expect_all(node);
 }

@@ -198,10 +198,16 @@ storage::IncomingOptions incoming_options(const Config& config,
               .directory = paths.blocks, .log = paths.log, .segment_bytes = config.segment_bytes}};
 }
 
+// The node, which goes on meanwhile, has a right to the space that it needs.
 FetchOptions Daemon::fetch_options() const {
-  return {.incoming = incoming_options(config, directory->incoming()),
-          .bytes_per_second = config.snapshot_bytes_per_second,
-          .measure = [path = config.data_directory] { return storage::space_of(path); }};
+  FetchOptions options{
+      .incoming = incoming_options(config, directory->incoming()),
+      .bytes_per_second = config.snapshot_bytes_per_second,
+      .measure = [path = config.data_directory] { return storage::space_of(path); }};
+  options.incoming.blocks.may_take = [space = space_options(config)](uint64_t bytes) {
+    return space.may_take(bytes);
+  };
+  return options;
 }
 
 // What a new cluster begins with; nothing if no directory is given.
@@ -244,10 +250,12 @@ Status settle_incoming(const storage::DataDirectory& directory) {
     return directory.remove_incoming();
   }
   // Of rows that can't be read nobody knows which are newer: opening them says what to do.
-  const auto state = storage::look_at_rows(directory.state_path());
-  if (!state) return {};
-  const bool installs = storage::supersedes(*incoming, *state);
-  if (!installs && incoming->index > state->index) return {};  // it is not whole yet
+  auto state = storage::look_at_rows(directory.state_path());
+  if (!state && state.error().code != Errc::kCorrupt) return {};
+  // A snapshot that is whole ended the node that it is for, whose rows were older. Of half of one
+  // nobody knows: opening the rows says what to do.
+  const bool installs = storage::supersedes(*incoming, state.value_or(storage::RowsAt()));
+  if (!installs && (!state || incoming->index > state->index)) return {};
   if (installs) BALLAST_TRY_STATUS(directory.install_incoming());
   return directory.remove_incoming();
 }

@@ -66,16 +66,17 @@ Status bring_batch(IncomingSnapshot& incoming, const backup::BackupDirectory& di
 Status bring_blocks(IncomingSnapshot& incoming, const backup::BackupDirectory& directory) {
   std::optional<Digest> after;
   while (true) {
-    BALLAST_TRY(const auto blocks, incoming.missing(nullptr, after, kBlocksOfBatch));
-    if (blocks.empty()) return {};
-    BALLAST_TRY_STATUS(bring_batch(incoming, directory, blocks));
-    BALLAST_TRY(after, Digest::from_raw(blocks.back().digest()));
+    BALLAST_TRY(const auto missing, incoming.missing(nullptr, after, kBlocksOfBatch));
+    BALLAST_TRY_STATUS(bring_batch(incoming, directory, missing.blocks));
+    if (!missing.next) return {};
+    after = missing.next;
   }
 }
 
 Status bring(IncomingSnapshot& incoming, const backup::BackupDirectory& directory,
              const backup::Manifest& manifest) {
   BALLAST_TRY_STATUS(bring_rows(incoming, directory, manifest));
+  BALLAST_TRY_STATUS(incoming.drop_unnamed());
   BALLAST_TRY_STATUS(bring_blocks(incoming, directory));
   return incoming.finish({manifest.rows.index, manifest.rows.term, manifest.chain});
 }

@@ -20,6 +20,10 @@ constexpr int kRefusalsMax = 20;  // in a row, of one connection
 // If the log still goes on faster than blocks come, there is nothing to wait for.
 constexpr int kRoundsMax = 8;
 
+std::unexpected<Error> shutting_down() {
+  return fail(Errc::kUnavailable, "the node is shutting down");
+}
+
 }  // namespace
 
 struct SnapshotFetch::Wanted {
@@ -58,10 +62,16 @@ SnapshotFetch::SnapshotFetch(asio::any_io_executor executor, const asio::any_io_
       options_(std::move(options)),
       throttle_(options_.bytes_per_second),
       on_whole_(std::move(on_whole)),
-      ended_(executor) {}
+      ended_(executor),
+      needed_(executor) {}
 
 void SnapshotFetch::need(Index index) {
-  if (running_ || whole_ || stopping_ || Clock::now() < not_before_) return;
+  if (whole_ || stopping_) return;
+  if (running_) {
+    needed_again_ = index;
+    needed_.notify();
+    return;
+  }
   running_ = true;
   asio::co_spawn(executor_, run(index), [this](std::exception_ptr error) {
     BALLAST_CHECK(!error, "fetching a snapshot threw");
@@ -72,37 +82,56 @@ void SnapshotFetch::need(Index index) {
 
 asio::awaitable<void> SnapshotFetch::stop() {
   stopping_ = true;
-  if (pull_ != nullptr) pull_->fail_with({Errc::kUnavailable, "the node is shutting down"});
+  needed_.notify();
+  if (pull_ != nullptr) pull_->fail_with(shutting_down().error());
   while (running_) co_await ended_.wait_until(Clock::time_point::max());
 }
 
+// Until a snapshot is whole, or needed no more.
 asio::awaitable<void> SnapshotFetch::run(Index index) {
-  node_.hold_segments(true);
-  const Status done = co_await attempt(index);
-  co_await net::on_worker(workers_, [this] {
-    // What has come need not come again, whatever ended the attempt.
-    if (incoming_) (void)incoming_->flush();
-    incoming_.reset();
-  });
-  if (damaged_ || full_) co_await discard();
-  progress_ = {};
-  node_.hold_segments(done.has_value());
-  not_before_ = Clock::now() + kPauseAfterFailure;
-  if (done) {
-    whole_ = true;
-    on_whole_();
-  } else if (!stopping_) {
+  while (!stopping_) {
+    node_.hold_segments(true);
+    const Status done = co_await attempt(index);
+    co_await net::on_worker(workers_, [this] {
+      // What has come need not come again, whatever ended the attempt.
+      if (incoming_) (void)incoming_->flush();
+      incoming_.reset();
+    });
+    if (damaged_ || full_) co_await discard(damaged_ ? "is damaged" : "fills the disk");
+    progress_ = {};
+    node_.hold_segments(done.has_value());
+    if (done) {
+      whole_ = true;
+      if (!stopping_) on_whole_();  // else the next start installs it
+      break;
+    }
+    if (stopping_) break;
     spdlog::warn("no snapshot could be fetched: {}; it will be tried again", done.error().message);
+    if (!co_await still_needed(index)) break;
   }
 }
 
+// True when the core says so once more; false when the log has brought what the snapshot would
+// have. Then nothing of it is kept.
+asio::awaitable<bool> SnapshotFetch::still_needed(Index& index) {
+  needed_again_.reset();
+  const auto not_before = Clock::now() + kPauseAfterFailure;
+  while (!stopping_ && co_await needed_.wait_until(not_before)) continue;
+  while (!stopping_ && !needed_again_ && node_.state().applied().index < index)
+    co_await needed_.wait_until(Clock::now() + kPauseAfterFailure);
+  if (stopping_) co_return false;
+  index = needed_again_.value_or(index);
+  if (needed_again_) co_return true;
+  co_await discard("is not needed any more");
+  co_return false;
+}
+
 // The next attempt begins with nothing.
-asio::awaitable<void> SnapshotFetch::discard() {
+asio::awaitable<void> SnapshotFetch::discard(std::string_view why) {
   const std::string& directory = options_.incoming.rows.directory;
   const Status discarded = co_await net::on_worker(
       workers_, [&] { return storage::IncomingSnapshot::discard(options_.incoming); });
-  spdlog::warn("what has come of a snapshot {}: '{}' {}",
-               damaged_ ? "is damaged" : "fills the disk", directory,
+  spdlog::warn("what has come of a snapshot {}: '{}' {}", why, directory,
                discarded ? "is removed" : discarded.error().message);
   damaged_ = full_ = false;
 }
@@ -136,6 +165,7 @@ asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
     base = {Index(opened.index()), Term(opened.term()), opened.chain()};
     index = base.index;
   }
+  if (stopping_) co_return shutting_down();
   BALLAST_CO_TRY_STATUS(co_await in_incoming([&] { return incoming_->finish(base); }));
   spdlog::info("the snapshot of entry {} is whole after {} ms", base.index,
                (Clock::now() - began) / std::chrono::milliseconds(1));
@@ -144,26 +174,33 @@ asio::awaitable<Status> SnapshotFetch::attempt(Index index) {
 
 asio::awaitable<Result<size_t>> SnapshotFetch::bring(Replica& source,
                                                      const pb::OpenSnapshotReply& opened) {
-  BALLAST_CO_TRY_STATUS(co_await check_space(opened));
   progress_.index = Index(opened.index());
   progress_.block_bytes = opened.block_bytes();
   BALLAST_CO_TRY_STATUS(co_await in_incoming([this] { return incoming_->begin(); }));
   BALLAST_CO_TRY_STATUS(co_await fetch_rows(source, opened.id()));
   source.close();
   BALLAST_CO_TRY_STATUS(co_await in_incoming([this] { return incoming_->drop_unnamed(); }));
+  BALLAST_CO_TRY_STATUS(co_await check_space());
   co_return co_await fetch_blocks(Index(opened.index()));
 }
 
-// Before it takes any: what this node has, here or on its way, need not come.
-asio::awaitable<Status> SnapshotFetch::check_space(const pb::OpenSnapshotReply& opened) {
+// Before it takes any blocks: those that this node has, here or on their way, need not come.
+asio::awaitable<Status> SnapshotFetch::check_space() {
   if (!options_.measure) co_return Status{};
+  uint64_t needs = 0;
+  std::optional<Digest> after;
+  do {
+    if (stopping_) co_return shutting_down();
+    BALLAST_CO_TRY(const auto needed, co_await in_incoming([&] {
+                     return incoming_->needed(node_.state().rows().get(), after);
+                   }));
+    needs += needed.bytes;
+    after = needed.next;
+  } while (after);
   BALLAST_CO_TRY(const storage::Space space, co_await net::on_worker(workers_, options_.measure));
-  BALLAST_CO_TRY(const uint64_t arrived,
-                 co_await in_incoming([this] { return incoming_->arrived_bytes(); }));
-  const uint64_t has = node_.state().applied().block_bytes + arrived;
-  const uint64_t needs = opened.block_bytes() - std::min(opened.block_bytes(), has);
-  const uint64_t beside = options_.incoming.rows.write_buffer_bytes +
-                          (needs > 0 ? options_.incoming.blocks.segment_bytes : 0);
+  // What the log and the rows need meanwhile, and what the last segment has behind its blocks.
+  const uint64_t beside = 2 * options_.incoming.rows.write_buffer_bytes +
+                          (needs > 0 ? 2 * options_.incoming.blocks.segment_bytes : 0);
   if (needs + beside <= space.free) co_return Status{};
   co_return fail(Errc::kNoSpace,
                  "it has {} MiB of blocks that are not here, and {} MiB are free in '{}'",
@@ -185,7 +222,9 @@ asio::awaitable<Status> SnapshotFetch::fetch_rows(Replica& source, uint64_t id) 
     if (page.rows().empty() && !last)
       co_return fail(Errc::kCorrupt, "{} sent a page without rows", source.address().to_string());
     if (!page.rows().empty()) after = page.rows().rbegin()->key();
-    BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_, [&] { return incoming_->add(page); }));
+    const Status added = co_await net::on_worker(workers_, [&] { return incoming_->add(page); });
+    full_ = full_ || (!added && added.error().code == Errc::kNoSpace);
+    BALLAST_CO_TRY_STATUS(added);
   }
   co_return Status{};
 }
@@ -223,21 +262,21 @@ asio::awaitable<Status> SnapshotFetch::look_for_wanted(Pull& pull) {
   const int tries = kTriesPerBlock * static_cast<int>(others_.addresses().size());
   std::optional<Digest> after;
   while (!pull.over()) {
-    if (stopping_) co_return fail(Errc::kUnavailable, "the node is shutting down");
+    if (stopping_) co_return shutting_down();
     if (pull.running == 0) co_return std::unexpected(pull.last);
     if (pull.wanted.size() >= kWantedMin) {
       co_await pull.changed.wait_until(Clock::time_point::max());
       continue;
     }
-    BALLAST_CO_TRY(const auto blocks, co_await in_incoming([&] {
+    BALLAST_CO_TRY(const auto missing, co_await in_incoming([&] {
                      return incoming_->missing(node_.state().rows().get(), after, kLookedFor);
                    }));
-    for (const pb::BlockRef& block : blocks) pull.wanted.push_back({block, tries});
-    pull.unfinished += blocks.size();
-    pull.all_are_known = blocks.empty();
+    for (const pb::BlockRef& block : missing.blocks) pull.wanted.push_back({block, tries});
+    pull.unfinished += missing.blocks.size();
+    pull.all_are_known = !missing.next;
     pull.changed.notify();
     if (pull.all_are_known) break;
-    BALLAST_CO_TRY(after, Digest::from_raw(blocks.back().digest()));
+    after = missing.next;
   }
   co_return Status{};
 }

@@ -46,8 +46,8 @@ class SnapshotFetch {
   SnapshotFetch(asio::any_io_executor executor, const asio::any_io_executor& workers, Node& node,
                 OtherReplicas& others, FetchOptions options, std::function<void()> on_whole);
 
-  // A snapshot that shows this entry is needed. Nothing happens if one is being fetched, or if the
-  // last attempt has just failed.
+  // A snapshot that shows this entry is needed. If one is being fetched, or an attempt has just
+  // failed, the next one begins when that is over and this is called again.
   void need(Index index);
   // Breaks off what is under way, and waits until it has ended. The other replicas must have been
   // stopped.
@@ -61,12 +61,13 @@ class SnapshotFetch {
 
   asio::awaitable<void> run(Index index);
   asio::awaitable<Status> attempt(Index index);
-  asio::awaitable<void> discard();
+  asio::awaitable<bool> still_needed(Index& index);
+  asio::awaitable<void> discard(std::string_view why);
   // How many blocks were left out, since nobody has them any more.
   asio::awaitable<Result<size_t>> bring(Replica& source, const pb::OpenSnapshotReply& opened);
   asio::awaitable<Status> fetch_rows(Replica& source, uint64_t id);
   asio::awaitable<Result<size_t>> fetch_blocks(Index rows_at);
-  asio::awaitable<Status> check_space(const pb::OpenSnapshotReply& opened);
+  asio::awaitable<Status> check_space();
   asio::awaitable<Status> look_for_wanted(Pull& pull);
   asio::awaitable<void> pull_from(net::Endpoint address, Pull& pull);
   asio::awaitable<bool> pull_one(Replica& replica, Pull& pull);
@@ -87,7 +88,8 @@ class SnapshotFetch {
   std::function<void()> on_whole_;
   std::unique_ptr<storage::IncomingSnapshot> incoming_;
   net::Signal ended_;
-  Clock::time_point not_before_;
+  net::Signal needed_;  // once more, while running_
+  std::optional<Index> needed_again_;
   Pull* pull_ = nullptr;  // while blocks come
   bool damaged_ = false;  // what has come can't be read any more
   bool full_ = false;     // nothing more can be written

@@ -123,8 +123,10 @@ class Inspection {
     }
     report.begun = true;
     report.end = kSegmentHeaderBytes;
-    if (header->group != group_ || header->sequence != segment.sequence ||
-        header->segment_bytes != segment.bytes) {
+    // One that arrived may be longer than it says: a crash has kept it from being cut off.
+    const bool fits = has_arrived(segment.sequence) ? header->segment_bytes <= segment.bytes
+                                                    : header->segment_bytes == segment.bytes;
+    if (header->group != group_ || header->sequence != segment.sequence || !fits) {
       report.damage = "its header is another segment's";
       return {};
     }
@@ -158,7 +160,9 @@ class Inspection {
                                           bool home) const {
     BALLAST_TRY(const auto block, source.fetch(0, kSegmentHeaderBytes));
     auto header = parse_segment_header(block);
-    if (header || home) return header;
+    const bool others =
+        header && header->group == group_ && header->sequence != files_[i]->sequence;
+    if (home || (header && !others)) return header;
     BALLAST_TRY(const auto told, header_by_record(source, group_, files_[i]->sequence));
     if (!told) return header;
     BALLAST_TRY(const bool durable,
@@ -197,6 +201,10 @@ class Inspection {
       MutableBytes block(kSegmentHeaderBytes);
       BALLAST_TRY_STATUS(read_fully(next->file, block.span(), 0));
       if (parse_segment_header(block.span())) return true;
+      const MendedHeads none;
+      MendedSource its(*next, none);
+      BALLAST_TRY(const auto told, header_by_record(its, group_, next->sequence));
+      if (told) return true;
     }
     BALLAST_TRY(const uint64_t later,
                 find_later_record(source, group_, files_[i]->sequence, offset, serial));

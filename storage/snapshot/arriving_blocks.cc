@@ -13,6 +13,7 @@
 #include "proto/files/files.h"
 #include "storage/log/record.h"
 #include "storage/log/segment_file.h"
+#include "storage/snapshot/unsynced_segments.h"
 
 namespace ballast::storage {
 namespace {
@@ -58,19 +59,13 @@ class ArrivingSegments final : public ArrivingBlocks {
     const std::array<std::span<const std::byte>, 2> pieces{
         head.span(), std::span(payload.data(), direct_round_up(bytes.size()))};
     BALLAST_TRY_STATUS(write_fully(taken.segment->file, pieces, taken.offset));
+    unsynced_.written(taken.segment);
     const uint64_t unit = (taken.offset + head.size()) / kDirectAlignment;
     return Place{taken.segment->sequence, static_cast<uint32_t>(unit)};
   }
 
   Status sync() override {
-    std::vector<SegmentPtr> unsynced;
-    {
-      const std::lock_guard lock(mutex_);
-      unsynced = std::exchange(full_, {});
-      if (current_) unsynced.push_back(current_);
-    }
-    for (const SegmentPtr& segment : unsynced) BALLAST_TRY_STATUS(sync_file(segment->file));
-    return {};
+    return unsynced_.sync([](const SegmentFile& segment) { return sync_file(segment.file); });
   }
 
   Status keep(const std::set<uint64_t>& segments) override {
@@ -92,6 +87,7 @@ class ArrivingSegments final : public ArrivingBlocks {
   }
 
   Status seal() override {
+    BALLAST_TRY_STATUS(sync());
     if (!current_) return {};
     const SegmentPtr segment = std::exchange(current_, nullptr);
     // The header first: a segment that is longer than it says is as good.
@@ -133,7 +129,8 @@ class ArrivingSegments final : public ArrivingBlocks {
 
   // REQUIRES: mutex_ is held.
   Status begin_segment() {
-    if (current_) full_.push_back(std::exchange(current_, nullptr));
+    current_ = nullptr;
+    if (options_.may_take) BALLAST_TRY_STATUS(options_.may_take(options_.segment_bytes));
     BALLAST_TRY(const SegmentPtr segment,
                 create_segment(options_.directory, next_sequence_, options_.segment_bytes,
                                SegmentFill::kReserved, [] { return true; }));
@@ -157,12 +154,16 @@ class ArrivingSegments final : public ArrivingBlocks {
   std::mutex mutex_;
   uint64_t next_sequence_;
   SegmentPtr current_;
-  ChainEnd chain_;                // of its records
-  uint64_t end_ = 0;              // of its last record
-  std::vector<SegmentPtr> full_;  // not synced since their last record
+  ChainEnd chain_;    // of its records
+  uint64_t end_ = 0;  // of its last record
+  UnsyncedSegments unsynced_;
 };
 
 }  // namespace
+
+uint64_t arriving_bytes(const pb::BlockRef& reference) {
+  return record_bytes(static_cast<uint32_t>(entry_header_of(reference).size()), reference.length());
+}
 
 Result<std::unique_ptr<ArrivingBlocks>> open_arriving_blocks(ArrivingOptions options) {
   BALLAST_TRY_STATUS(make_directories(options.directory));
@@ -175,13 +176,14 @@ Result<std::unique_ptr<ArrivingBlocks>> open_arriving_blocks(ArrivingOptions opt
 }
 
 Status take_over_segments(const std::string& from, const std::string& log) {
+  if (!path_exists(from)) return {};
   BALLAST_TRY(const auto sequences, arrived_segments(from));
-  if (sequences.empty()) return {};
   for (const uint64_t sequence : sequences) {
     const std::string name = "/" + segment_name(sequence);
     const std::string path = from + name;
     if (::rename(path.c_str(), (log + name).c_str()) != 0) return os_failure("move", path);
   }
+  // Even if there are none: whoever moved them may have been killed before it was durable.
   BALLAST_TRY_STATUS(sync_directory(log));
   return sync_directory(from);
 }

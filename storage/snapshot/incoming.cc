@@ -19,6 +19,7 @@ namespace ballast::storage {
 namespace {
 
 constexpr size_t kRowsOfBatch = 1000;
+constexpr size_t kRowsOfWalk = 20'000;  // looked at in one call
 
 // Collects changes, and writes them when there are enough. What the rows refer to is kept here.
 class Batch {
@@ -86,13 +87,8 @@ Status check_totals(const RowView& rows, const pb::AppliedRow& applied) {
               there.blocks, there.block_bytes, there.sessions);
 }
 
-// A mark says how many bytes have come. Earlier versions, which wrote them into the database, left
-// that out.
 std::string arrived_key(const Digest& digest) {
   return kind_key(RowKind::kArrived) + std::string(digest.text());
-}
-uint64_t arrived_bytes_of(std::string_view mark) {
-  return mark.size() == sizeof(uint64_t) ? number_behind(mark, 0) : 0;
 }
 
 template <class Each>
@@ -101,7 +97,7 @@ Status each_arrived(const RowView& rows, Each each) {
   const auto found = rows.scan(prefix, prefix_end(prefix));
   for (; found->valid(); found->next()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(found->key().substr(prefix.size())));
-    BALLAST_TRY_STATUS(each(digest, found->value()));
+    BALLAST_TRY_STATUS(each(digest));
   }
   return found->status();
 }
@@ -192,31 +188,63 @@ Result<bool> IncomingSnapshot::is_here(const Digest& digest) const {
   return placed.has_value();
 }
 
-Result<std::vector<pb::BlockRef>> IncomingSnapshot::missing(const RowView* current,
-                                                            const std::optional<Digest>& after,
-                                                            size_t limit) {
+// `each(reference)` of the named blocks behind `after` that have not come, until it returns false
+// or enough rows were looked at. Returns where to go on.
+template <class Each>
+Result<std::optional<Digest>> IncomingSnapshot::each_not_here(const std::optional<Digest>& after,
+                                                              Each each) {
   // From here on what has arrived is only looked for in the rows.
   if (!after) BALLAST_TRY_STATUS(flush());
-  std::vector<pb::BlockRef> blocks;
   const std::string prefix = kind_key(RowKind::kBlock);
   const auto rows = store_->scan(after ? block_key(*after) + '\0' : prefix, prefix_end(prefix));
-  for (; rows->valid() && blocks.size() < limit; rows->next()) {
+  size_t looked_at = 0;
+  for (; rows->valid(); rows->next()) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(rows->key().substr(prefix.size())));
     BALLAST_TRY(const bool here, is_here(digest));
-    if (here) continue;
-    BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
-    const pb::BlockRef reference = block_reference(digest, row);
-    if (current != nullptr) {
-      const auto adopted = adopt(*current, reference);
-      // The rows in use may be damaged: others have the block.
-      if (!adopted && adopted.error().code != Errc::kCorrupt)
-        return std::unexpected(adopted.error());
-      if (adopted && *adopted) continue;
+    bool on = ++looked_at < kRowsOfWalk;
+    if (!here) {
+      BALLAST_TRY(const auto row, parse_row<pb::BlockRow>(rows->value()));
+      BALLAST_TRY(const bool wants_more, each(block_reference(digest, row)));
+      on = on && wants_more;
     }
-    blocks.push_back(reference);
+    if (!on) return std::optional(digest);
   }
   BALLAST_TRY_STATUS(rows->status());
-  return blocks;
+  return std::optional<Digest>();
+}
+
+Result<IncomingSnapshot::Missing> IncomingSnapshot::missing(const RowView* current,
+                                                            const std::optional<Digest>& after,
+                                                            size_t limit) {
+  Missing missing;
+  uint64_t adopted_bytes = 0;
+  const auto look = [&](const pb::BlockRef& reference) -> Result<bool> {
+    const auto adopted = current == nullptr ? Result<bool>(false) : adopt(*current, reference);
+    // The rows in use may be damaged: others have the block.
+    if (!adopted && adopted.error().code != Errc::kCorrupt) return adopted;
+    if (adopted && *adopted)
+      adopted_bytes += reference.length();
+    else
+      missing.blocks.push_back(reference);
+    return missing.blocks.size() < limit && adopted_bytes < kUnflushedBytes;
+  };
+  BALLAST_TRY(missing.next, each_not_here(after, look));
+  return missing;
+}
+
+Result<IncomingSnapshot::Needed> IncomingSnapshot::needed(const RowView* current,
+                                                          const std::optional<Digest>& after) {
+  Needed needed;
+  const auto look = [&](const pb::BlockRef& reference) -> Result<bool> {
+    BALLAST_TRY(const Digest digest, Digest::from_raw(reference.digest()));
+    const auto place =
+        current == nullptr ? Result<std::optional<std::string>>() : current->get(place_key(digest));
+    const bool placed = place && *place;
+    needed.bytes += placed ? 0 : arriving_bytes(reference);
+    return true;
+  };
+  BALLAST_TRY(needed.next, each_not_here(after, look));
+  return needed;
 }
 
 Status IncomingSnapshot::add_block(const pb::BlockRef& reference, const Bytes& bytes) {
@@ -227,7 +255,7 @@ Status IncomingSnapshot::add_block(const pb::BlockRef& reference, const Bytes& b
   BALLAST_TRY(const Place place, blocks_->add(reference, bytes));
   {
     const std::lock_guard lock(mutex_);
-    unflushed_.push_back({digest, place, bytes.size()});
+    unflushed_.push_back({digest, place});
     unflushed_bytes_ += bytes.size();
     if (unflushed_bytes_ < kUnflushedBytes && !BALLAST_PLANTED(kPlaceBeforeBytes)) return {};
   }
@@ -237,6 +265,11 @@ Status IncomingSnapshot::add_block(const pb::BlockRef& reference, const Bytes& b
 // A row that says where a block lies must not outlive a crash that the block does not.
 Status IncomingSnapshot::flush() {
   const std::lock_guard flushing(flushing_);
+  if (flushed_) flushed_ = place_unflushed();
+  return flushed_;
+}
+
+Status IncomingSnapshot::place_unflushed() {
   std::vector<Arrived> arrived;
   {
     const std::lock_guard lock(mutex_);
@@ -248,27 +281,17 @@ Status IncomingSnapshot::flush() {
   for (const Arrived& block : arrived) {
     BALLAST_TRY_STATUS(
         batch.put(place_key(block.digest), place_row(block.place).SerializeAsString()));
-    BALLAST_TRY_STATUS(batch.put(arrived_key(block.digest), big_endian(block.bytes)));
+    BALLAST_TRY_STATUS(batch.put(arrived_key(block.digest), ""));
   }
   BALLAST_TRY_STATUS(batch.write());
   return store_->flush();
-}
-
-Result<uint64_t> IncomingSnapshot::arrived_bytes() {
-  BALLAST_TRY_STATUS(flush());
-  uint64_t bytes = 0;
-  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest&, std::string_view mark) -> Status {
-    bytes += arrived_bytes_of(mark);
-    return {};
-  }));
-  return bytes;
 }
 
 Status IncomingSnapshot::drop_unnamed() {
   BALLAST_TRY_STATUS(flush());
   Batch batch(*store_);
   std::set<uint64_t> segments;
-  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest& digest, std::string_view) -> Status {
+  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest& digest) -> Status {
     BALLAST_TRY(const auto named, store_->get(block_key(digest)));
     BALLAST_TRY(const auto placed, store_->row<pb::PlaceRow>(place_key(digest)));
     if (named && placed) segments.insert(placed->segment());
@@ -285,9 +308,8 @@ Status IncomingSnapshot::drop_unnamed() {
 // From now on it does not matter which blocks were brought.
 Status IncomingSnapshot::drop_marks() {
   Batch batch(*store_);
-  BALLAST_TRY_STATUS(each_arrived(*store_, [&](const Digest& digest, std::string_view) {
-    return batch.erase(arrived_key(digest));
-  }));
+  BALLAST_TRY_STATUS(each_arrived(
+      *store_, [&](const Digest& digest) { return batch.erase(arrived_key(digest)); }));
   return batch.write();
 }
 

@@ -23,7 +23,8 @@
 
 namespace ballast::storage {
 
-// What a crash loses of the blocks that have arrived, at most.
+// Blocks are made durable when so many bytes of them have arrived. Meanwhile as many more may
+// arrive: a crash loses twice of it at most.
 inline constexpr uint64_t kUnflushedBytes = 128ull << 20;
 
 struct IncomingOptions {
@@ -48,17 +49,27 @@ class IncomingSnapshot {
   // REQUIRES: begin() was called. The keys rise from page to page.
   Status add(const pb::RowPage& page);
 
-  // What blocks behind `after` are still to be fetched: at most `limit`, in the order of their
-  // digests; none: that was the last. What `current`, the rows in use, has is taken from there;
-  // null if there are none.
-  Result<std::vector<pb::BlockRef>> missing(const RowView* current,
-                                            const std::optional<Digest>& after, size_t limit);
+  // What a walk over blocks has found, up to where it went in one call.
+  struct Missing {
+    std::vector<pb::BlockRef> blocks;  // in the order of their digests
+    std::optional<Digest> next;        // where to go on behind; nothing: that was the end
+  };
+  // What blocks behind `after` are still to be fetched, at most `limit`. What `current`, the rows
+  // in use, has is taken from there; null if there are none.
+  Result<Missing> missing(const RowView* current, const std::optional<Digest>& after, size_t limit);
+  struct Needed {
+    uint64_t bytes = 0;  // of the disk
+    std::optional<Digest> next;
+  };
+  // How much of the disk the blocks behind `after` will take that missing() will have to tell of or
+  // to copy: they are looked for likewise, and nothing is changed.
+  Result<Needed> needed(const RowView* current, const std::optional<Digest>& after);
   // The bytes of a block; kCorrupt if they are not those of the reference. May be called on several
   // threads, beside missing(). Durable after flush(), or at most kUnflushedBytes later.
   Status add_block(const pb::BlockRef& reference, const Bytes& bytes);
+  // What was added before the call is durable. After an error every later call fails: what is added
+  // next can't be told from what may be lost.
   Status flush();
-  // Of the blocks that have arrived, by now and in earlier attempts.
-  Result<uint64_t> arrived_bytes();
   // The rows are there: blocks that arrived for those of an earlier attempt, and that these do not
   // name, are given up.
   Status drop_unnamed();
@@ -73,13 +84,15 @@ class IncomingSnapshot {
   struct Arrived {
     Digest digest;
     Place place;
-    uint64_t bytes = 0;
   };
 
   IncomingSnapshot(std::unique_ptr<RowStore> store, std::unique_ptr<ArrivingBlocks> blocks)
       : store_(std::move(store)), blocks_(std::move(blocks)) {}
   Result<bool> adopt(const RowView& current, const pb::BlockRef& reference);
+  Status place_unflushed();
   Result<bool> is_here(const Digest& digest) const;
+  template <class Each>
+  Result<std::optional<Digest>> each_not_here(const std::optional<Digest>& after, Each each);
   Status drop_marks();
 
   std::unique_ptr<RowStore> store_;
@@ -89,6 +102,7 @@ class IncomingSnapshot {
   std::mutex mutex_;
   std::vector<Arrived> unflushed_;  // their rows wait until their bytes are durable
   uint64_t unflushed_bytes_ = 0;
+  Status flushed_;  // an error stays; guarded by flushing_
 };
 
 // What rows show, in use or on their way in.

@@ -113,9 +113,9 @@ Result<bool> World::begin_fetch(Fetch& fetch) {
 
 Result<bool> World::fetch_blocks(Fetch& fetch) {
   const auto current = node(fetch.to).node().state().rows();
-  BALLAST_TRY(const auto blocks,
+  BALLAST_TRY(const auto missing,
               fetch.incoming->missing(current.get(), fetch.after, kBlocksOfBatch));
-  for (const pb::BlockRef& block : blocks) {
+  for (const pb::BlockRef& block : missing.blocks) {
     BALLAST_TRY(const Digest digest, Digest::from_raw(block.digest()));
     SimNode* const source = some_source(fetch.to, Index());
     if (source == nullptr) return fail(Errc::kUnavailable, "nobody is there for the blocks");
@@ -125,9 +125,9 @@ Result<bool> World::fetch_blocks(Fetch& fetch) {
                       source->node().state().applied().index >= fetch.base.index;
     if (!found && !gone) return std::unexpected(found.error());
     if (found) BALLAST_TRY_STATUS(fetch.incoming->add_block(block, found->bytes));
-    fetch.after = digest;
   }
-  if (!blocks.empty()) {
+  fetch.after = missing.next;
+  if (missing.next) {
     if (chance_network_.below(kPiecesPerFlush) == 0) BALLAST_TRY_STATUS(fetch.incoming->flush());
     return true;
   }

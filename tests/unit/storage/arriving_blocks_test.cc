@@ -11,6 +11,7 @@
 #include "storage/log/segment_file.h"
 #include "storage/snapshot/incoming.h"
 #include "storage/snapshot/own_blocks.h"
+#include "storage/snapshot/unsynced_segments.h"
 #include "tests/unit/storage/log_testing.h"
 #include "tests/unit/storage/state_testing.h"
 
@@ -21,9 +22,11 @@ class Arriving : public testing::Test {
  protected:
   void SetUp() override { ASSERT_TRUE(make_directories(log_)); }
 
+  ArrivingOptions options() const {
+    return {.directory = directory_ / "arriving", .log = log_, .segment_bytes = 1 << 20};
+  }
   std::unique_ptr<ArrivingBlocks> open() {
-    auto blocks = open_arriving_blocks(
-        {.directory = directory_ / "arriving", .log = log_, .segment_bytes = 1 << 20});
+    auto blocks = open_arriving_blocks(options());
     EXPECT_TRUE(blocks) << blocks.error().message;
     return *std::move(blocks);
   }
@@ -179,6 +182,20 @@ TEST_F(Arriving, the_last_segment_takes_no_more_than_it_holds) {
   EXPECT_EQ(last.payload_bytes, 1000u);
 }
 
+// A crash may come between the two steps of cutting it off.
+TEST_F(Arriving, a_segment_that_is_longer_than_it_says_is_whole) {
+  const auto arriving = open();
+  const Bytes bytes = block_bytes(1, 1000);
+  const Place place = add(*arriving, bytes);
+  ASSERT_TRUE(arriving->seal());
+  std::filesystem::resize_file(path_of(place.segment, directory_ / "arriving"), 1 << 20);
+  const auto log = take_over();
+  expect_there(*log, place, bytes);
+  const auto report = inspect_log(log_, GroupId(1));
+  ASSERT_TRUE(report);
+  EXPECT_EQ((*report)->damage, "");
+}
+
 TEST_F(Arriving, a_damaged_block_is_written_over_in_its_place) {
   const Bytes bytes = block_bytes(1, 10'000);
   const auto arriving = open();
@@ -197,42 +214,82 @@ TEST_F(Arriving, a_damaged_block_is_written_over_in_its_place) {
 // Of which nobody knows yet whether they are durable.
 class UnsafeBlocks final : public ArrivingBlocks {
  public:
-  explicit UnsafeBlocks(const bool& broken) : broken_(broken) {}
+  explicit UnsafeBlocks(std::function<Status()> sync) : sync_(std::move(sync)) {}
   Result<Place> add(const pb::BlockRef&, const Bytes&) override {
     return Place{kFirstArrivedSegment, ++units_};
   }
-  Status sync() override {
-    return broken_ ? Status(fail(Errc::kIo, "the disk is gone")) : Status();
-  }
+  Status sync() override { return sync_(); }
   Status keep(const std::set<uint64_t>&) override { return {}; }
   Status seal() override { return {}; }
 
  private:
-  const bool& broken_;
+  std::function<Status()> sync_;
   uint32_t units_ = 0;
 };
 
+// What was written beside a flush that failed may be in the segment that it failed to write.
 TEST_F(Arriving, a_row_says_where_a_block_lies_only_when_it_is_durable_there) {
   auto rows = open_database({.directory = directory_ / "rows"});
   ASSERT_TRUE(rows);
   RowStore& store = **rows;
-  bool broken = true;
-  const auto incoming =
-      IncomingSnapshot::over(*std::move(rows), std::make_unique<UnsafeBlocks>(broken));
+  std::function<Status()> sync = [] { return Status(); };
+  const auto incoming = IncomingSnapshot::over(
+      *std::move(rows), std::make_unique<UnsafeBlocks>([&] { return sync(); }));
   const auto placed = [&](const Bytes& bytes) {
     return store.get(place_key(digest_of(reference_of(bytes))))->has_value();
   };
-  const Bytes one = block_bytes(1, 1000), two = block_bytes(2, 1000);
-  ASSERT_TRUE(incoming->add_block(reference_of(one), one));
+  const auto add = [&](const Bytes& bytes) {
+    EXPECT_TRUE(incoming->add_block(reference_of(bytes), bytes));
+  };
+  const Bytes one = block_bytes(1, 1000), two = block_bytes(2, 1000), three = block_bytes(3, 1000);
+  add(one);
   EXPECT_FALSE(placed(one));
-  EXPECT_EQ(incoming->flush().error().code, Errc::kIo);
-  EXPECT_FALSE(placed(one));
-  broken = false;
-  ASSERT_TRUE(incoming->add_block(reference_of(two), two));
   ASSERT_TRUE(incoming->flush());
-  EXPECT_TRUE(placed(two));
-  EXPECT_FALSE(placed(one)) << "whether a flush that failed has written it nobody can tell";
-  EXPECT_EQ(incoming->arrived_bytes().value_or(0), 1000u);
+  EXPECT_TRUE(placed(one));
+  add(two);
+  sync = [&] {
+    add(three);
+    return Status(fail(Errc::kIo, "the disk is gone"));
+  };
+  EXPECT_EQ(incoming->flush().error().code, Errc::kIo);
+  sync = [] { return Status(); };
+  EXPECT_EQ(incoming->flush().error().code, Errc::kIo) << "never tried again";
+  EXPECT_FALSE(placed(two));
+  EXPECT_FALSE(placed(three));
+}
+
+TEST(UnsyncedSegments, are_synced_once_more_if_a_write_ends_behind_a_sync) {
+  UnsyncedSegments unsynced;
+  const auto full = std::make_shared<SegmentFile>();
+  std::vector<const SegmentFile*> synced;
+  const auto note = [&](const SegmentFile& segment) -> Status {
+    synced.push_back(&segment);
+    return {};
+  };
+  unsynced.written(full);
+  ASSERT_TRUE(unsynced.sync([&](const SegmentFile& segment) {
+    unsynced.written(full);  // another thread's, which was under way
+    return note(segment);
+  }));
+  ASSERT_TRUE(unsynced.sync(note));
+  EXPECT_EQ(synced, (std::vector<const SegmentFile*>{full.get(), full.get()}));
+  ASSERT_TRUE(unsynced.sync(note));
+  EXPECT_EQ(synced.size(), 2u) << "nothing was written since";
+}
+
+TEST(ArrivingBytes, are_a_page_for_the_head_and_whole_pages_for_the_bytes) {
+  EXPECT_EQ(arriving_bytes(reference_of(block_bytes(1, 1))), 8u << 10);
+  EXPECT_EQ(arriving_bytes(reference_of(block_bytes(1, 4096))), 8u << 10);
+  EXPECT_EQ(arriving_bytes(reference_of(block_bytes(1, 4097))), 12u << 10);
+}
+
+TEST_F(Arriving, a_segment_that_may_not_be_made_is_no_space) {
+  ArrivingOptions options = this->options();
+  options.may_take = [](uint64_t) { return Status(fail(Errc::kNoSpace, "the log needs it")); };
+  const auto blocks = open_arriving_blocks(options);
+  ASSERT_TRUE(blocks);
+  const Bytes bytes = block_bytes(1, 1000);
+  EXPECT_EQ((*blocks)->add(reference_of(bytes), bytes).error().code, Errc::kNoSpace);
 }
 
 }  // namespace

@@ -232,7 +232,8 @@ IncomingOptions incoming_of(const std::string& directory) {
 
 // The blocks that `incoming` lacks, but for each `but`-th; 0: all.
 Status bring_blocks(IncomingSnapshot& incoming, const StateMachine& source, size_t but) {
-  BALLAST_TRY(const auto blocks, incoming.missing(nullptr, std::nullopt, 1000));
+  BALLAST_TRY(const auto missing, incoming.missing(nullptr, std::nullopt, 1000));
+  const std::vector<pb::BlockRef>& blocks = missing.blocks;
   for (size_t i = 0; i < blocks.size(); ++i) {
     if (but != 0 && i % but == 0) continue;
     BALLAST_TRY(const auto block, source.block(digest_of(blocks[i])));

@@ -8,6 +8,7 @@
 
 #include "proto/base/clock.h"
 #include "storage/log/hard_state_file.h"
+#include "storage/log/inspect_log.h"
 #include "storage/log/record.h"
 #include "storage/log/segment_file.h"
 #include "tests/unit/storage/log_testing.h"
@@ -98,8 +99,9 @@ class KilledLog {
     uint64_t segment = 1;
     uint64_t offset = 0;
   };
-  // Opens it, and expects these entries once these heads are restored.
+  // Opens it, and expects these entries once these heads are restored, as a look at it has told.
   void expect_restored(const std::vector<Entry>& entries, const std::vector<Head>& heads) const {
+    expect_told(heads.size());
     std::vector<std::string> restored, expected;
     for (const Head& head : heads)
       expected.push_back(fmt::format("{} {}", segment(head.segment), head.offset));
@@ -125,6 +127,19 @@ class KilledLog {
   }
 
  private:
+  void expect_told(size_t heads) const {
+    const auto report = inspect_log(directory_.path(), GroupId(1));
+    ASSERT_TRUE(report) << report.error().to_string();
+    size_t told = 0;
+    for (const SegmentReport& segment : (*report)->segments) {
+      constexpr std::string_view kTold = "rotten heads that the next start restores: ";
+      if (segment.damage.empty()) continue;
+      ASSERT_TRUE(segment.damage.starts_with(kTold)) << segment.damage;
+      told += std::stoul(segment.damage.substr(kTold.size()));
+    }
+    EXPECT_EQ(told, heads) << (*report)->damage;
+  }
+
   TemporaryDirectory directory_;
   std::string hard_state_;
 };

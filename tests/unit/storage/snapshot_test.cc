@@ -87,9 +87,10 @@ class SnapshotTest : public testing::Test {
     for (const pb::RowPage& page : pages_of(*source_)) ASSERT_TRUE(incoming.add(page));
   }
   std::vector<pb::BlockRef> missing(IncomingSnapshot& incoming, const StateMachine& current) {
-    auto blocks = incoming.missing(current.rows().get(), std::nullopt, 1000);
-    EXPECT_TRUE(blocks) << blocks.error().message;
-    return *std::move(blocks);
+    auto missing = incoming.missing(current.rows().get(), std::nullopt, 1000);
+    EXPECT_TRUE(missing) << missing.error().message;
+    EXPECT_FALSE(missing->next);
+    return std::move(missing->blocks);
   }
   Bytes bytes_of(const pb::BlockRef& reference) const {
     return source_->block(digest_of(reference))->bytes;
@@ -148,8 +149,18 @@ TEST_F(SnapshotTest, takes_over_what_the_node_has) {
   {
     const auto incoming = open();
     add_rows(*incoming);
+    const auto needed = incoming->needed(own_->rows().get(), std::nullopt);
+    ASSERT_TRUE(needed) << needed.error().message;
+    EXPECT_FALSE(needed->next);
     const auto blocks = missing(*incoming, *own_);
     ASSERT_EQ(blocks.size(), kBlocks - 8);
+    uint64_t bytes = 0;
+    for (const pb::BlockRef& reference : blocks) bytes += arriving_bytes(reference);
+    // The one in the database is copied.
+    EXPECT_GE(needed->bytes, bytes + (8 << 10));
+    EXPECT_LE(needed->bytes, bytes + arriving_bytes(reference_of(block(kBlocks - 1))) + (8 << 10));
+    EXPECT_EQ(incoming->needed(own_->rows().get(), std::nullopt)->bytes, bytes)
+        << "it has been copied";
     for (const pb::BlockRef& reference : blocks)
       ASSERT_TRUE(incoming->add_block(reference, bytes_of(reference)));
     ASSERT_TRUE(incoming->finish(base()));
@@ -224,9 +235,9 @@ TEST_F(SnapshotTest, what_damaged_rows_in_use_do_not_tell_is_fetched) {
   const auto incoming = open();
   add_rows(*incoming);
   const DamagedRows current;
-  const auto blocks = incoming->missing(&current, std::nullopt, 2 * kBlocks);
-  ASSERT_TRUE(blocks) << blocks.error().message;
-  EXPECT_EQ(blocks->size(), kBlocks);
+  const auto missing = incoming->missing(&current, std::nullopt, 2 * kBlocks);
+  ASSERT_TRUE(missing) << missing.error().message;
+  EXPECT_EQ(missing->blocks.size(), kBlocks);
 }
 
 TEST_F(SnapshotTest, what_has_arrived_survives_a_new_attempt_and_is_dropped_if_nothing_names_it) {

@@ -23,6 +23,7 @@
 #include "proto/service.pb.h"
 #include "server/node/entry_cache.h"
 #include "server/node/freshness.h"
+#include "server/node/log_garbage.h"
 #include "server/node/membership.h"
 #include "server/node/space_watch.h"
 #include "server/node/transport_interface.h"
@@ -93,9 +94,9 @@ class Node {
   void link_reset(NodeId peer);
   // The bytes of entries that the core wants sent; empty if they were overwritten meanwhile.
   asio::awaitable<std::vector<Entry>> entries_for(std::vector<EntryMeta> metas);
-  // Work on the disk that nobody waits for lets the log's writes go first: waits until none is
-  // under way, but not for long.
-  asio::awaitable<void> give_way();
+  // So many bytes were read for another node, which nobody waits for: now and then the log's writes
+  // go first. Waits until none is under way, but not for long.
+  asio::awaitable<void> give_way(uint64_t bytes);
   // Waits while more received bytes than the node's budget are not durable yet.
   asio::awaitable<void> admit();
   // Waits while the log has no place for the entries of an Append. False if `gone` says meanwhile
@@ -147,6 +148,8 @@ class Node {
   // itself from time to time. True if there was more to do than time. Errors: those of a flush;
   // kNoSpace, kUnavailable.
   asio::awaitable<Result<bool>> collect_garbage(Clock::time_point until);
+  // What there is to let go of. Errors: kCorrupt, kIo.
+  asio::awaitable<Result<Stock>> take_stock() const;
 
   const raft::Core& core() const { return core_; }
   const Membership& membership() const { return membership_; }
@@ -232,9 +235,15 @@ class Node {
   asio::awaitable<void> flush_loop();
   asio::awaitable<Status> flush_rows();
   static void answer_flushes(const std::vector<FlushAsked>& asked, const Status& status);
-  void free_segments(std::span<const storage::StateMachine::SegmentUse> used);
+  asio::awaitable<bool> may_flush();
+  void flush_soon();
+  asio::awaitable<bool> can_make_room();
+  void note_freed();
+  std::vector<HomeFate> fates_now(const Stock& stock) const;
+  std::vector<uint64_t> free_segments(const Stock& stock);
+  asio::awaitable<Status> empty_next(std::vector<uint64_t> segments);
+  void trim_spares(const Stock& stock);
   void trim_spares(uint64_t bytes);
-  uint64_t spare_budget(std::span<const storage::StateMachine::SegmentUse> used) const;
   asio::awaitable<void> move_blocks();
   Index forgettable(Index flushed) const;
   void forget_log(Index flushed);
@@ -297,8 +306,12 @@ class Node {
   bool segments_held_ = false;
   std::optional<uint64_t> emptying_;     // the segment whose last blocks move out
   bool emptied_ = false;                 // a flush frees one, and looks for the next
+  bool flush_soon_ = false;              // or a look at least whether one is due
+  std::pair<Index, Index> looked_at_;    // applied, and where the log began
+  uint64_t live_at_look_ = 0;            // bytes of blocks
   uint64_t moved_bytes_ = 0;             // out of segments, since the start
   std::set<uint64_t> unreadable_homes_;  // segments with blocks that can't be moved
+  uint64_t read_for_others_ = 0;         // bytes, since give_way() waited
   SpaceWatch space_;
   bool full_ = false;
   bool no_space_for_rows_ = false;  // the state machine has said so

@@ -5,18 +5,13 @@
 #include "proto/base/check.h"
 #include "proto/base/limits.h"
 #include "proto/net/worker.h"
-#include "server/node/log_garbage.h"
 #include "server/node/node.h"
 
 namespace ballast::server {
 namespace {
 
 constexpr size_t kApplyEntriesMax = 256;
-constexpr uint64_t kMoveBytes = 8 * limits::kMiB;
-constexpr auto kFlushCheckPeriod = std::chrono::seconds(1);
-constexpr auto kFlushPeriod = std::chrono::seconds(30);
-constexpr uint64_t kFlushBytes = 256 * limits::kMiB;
-constexpr uint64_t kLagKeepFactor = 4;  // of what is kept in any case, for a follower that lags
+constexpr auto kSpaceCheckPeriod = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -113,7 +108,7 @@ asio::awaitable<void> Node::apply_loop() {
     if (!results && results.error().code == Errc::kNoSpace) {
       if (!std::exchange(no_space_for_rows_, true))
         spdlog::warn("{}; it will be tried again", results.error().message);
-      co_await commit_signal_.wait_until(Clock::now() + kFlushCheckPeriod);
+      co_await commit_signal_.wait_until(Clock::now() + kSpaceCheckPeriod);
       continue;
     }
     no_space_for_rows_ = false;
@@ -126,166 +121,12 @@ asio::awaitable<void> Node::apply_loop() {
     mended_.reset();
     applied_ = entries.back().index;
     for (const storage::Committed& entry : entries) unflushed_bytes_ += entry.bytes();
+    note_freed();
     freshness_.applied(applied_);
     complete_waiters(entries, *results);
     applied_signal_.notify();
     freshness_signal_.notify();
   }
-}
-
-// Rows are small, so RocksDB by itself would flush them seldom; and what it had not flushed when
-// the process was killed is applied again at the next start, before anything is served.
-asio::awaitable<void> Node::flush_loop() {
-  // Segments go when the rows are flushed: who keeps little of the log wants them to go early.
-  const uint64_t enough =
-      log_keep_bytes_ == 0 ? kFlushBytes : std::min(kFlushBytes, log_keep_bytes_);
-  Clock::time_point flushed_at = Clock::now();
-  // Of the homes that the last life left, some were spare, or about to be.
-  bool first = !log_->homes().empty();
-  while (!stopping_) {
-    if (flush_asked_.empty()) {
-      flush_timer_.expires_after(kFlushCheckPeriod);
-      co_await flush_timer_.async_wait(kToken);
-    }
-    const bool late = Clock::now() - flushed_at >= kFlushPeriod;
-    const bool due = unflushed_bytes_ >= enough || (unflushed_bytes_ > 0 && late) || emptied_;
-    if (stopping_ || (!due && !first && flush_asked_.empty())) continue;
-    // Who asks from here on wants one that begins later.
-    const std::vector<FlushAsked> asked = std::exchange(flush_asked_, {});
-    // RocksDB would take nothing more after a flush that found no space. What waits is in the log.
-    // The last look at the disk may be a second old.
-    if (space_.watches()) {
-      if (const auto space = co_await net::on_worker(workers_.urgent, space_.options().measure))
-        space_.note(*space);
-      if (!space_.may_flush()) {
-        answer_flushes(asked, fail(Errc::kNoSpace, "{}", space_.complaint()));
-        continue;
-      }
-    }
-    const uint64_t bytes = std::exchange(unflushed_bytes_, 0);
-    emptied_ = false;
-    flushed_at = Clock::now();
-    const Status flushed = co_await flush_rows();
-    answer_flushes(asked, flushed);
-    if (flushed) {
-      first = false;
-      continue;
-    }
-    spdlog::warn("{}; it will be tried again", flushed.error().message);
-    unflushed_bytes_ += bytes;
-  }
-}
-
-// And then lets go of what the rows don't need any more.
-asio::awaitable<Status> Node::flush_rows() {
-  const Index applied = applied_;
-  using Used = std::vector<storage::StateMachine::SegmentUse>;
-  BALLAST_CO_TRY(const Used used,
-                 co_await net::on_worker(workers_.background, [this]() -> Result<Used> {
-                   // Counted first: what is unused now is unused durably after the flush, and stays
-                   // so, since only entries that are still to be applied bring new places, in
-                   // segments behind.
-                   BALLAST_TRY(Used counted, state_->segments());
-                   BALLAST_TRY_STATUS(state_->flush());
-                   return counted;
-                 }));
-  if (stopping_) co_return Status{};
-  free_segments(used);
-  forget_log(applied);
-  co_return Status{};
-}
-
-// A segment that is no part of the log any more is spare when no block lies in it. While half of
-// it is live it stays; below that its blocks move into the database.
-void Node::free_segments(std::span<const storage::StateMachine::SegmentUse> used) {
-  if (segments_held_ || rows_lost_) return;
-  for (const storage::LogStore::Home& home : log_->homes()) {
-    const HomeFate fate = fate_of(home, used);
-    if (fate == HomeFate::kRetires) {
-      log_->retire_home(home.segment);
-    } else if (fate == HomeFate::kEmpties && !emptying_ && !full_ &&
-               !unreadable_homes_.contains(home.segment)) {
-      emptying_ = home.segment;
-      commit_signal_.notify();
-    }
-  }
-  trim_spares(spare_budget(used));
-}
-
-void Node::trim_spares(uint64_t bytes) {
-  if (const Status trimmed = log_->trim_spares(bytes); !trimmed)
-    spdlog::warn("{}", trimmed.error().message);
-}
-
-// Spare segments are kept for what is written next while the log takes no more than twice what is
-// live in it, and one at least. On a full disk others need the space.
-uint64_t Node::spare_budget(std::span<const storage::StateMachine::SegmentUse> used) const {
-  if (full_) return 0;
-  uint64_t live = 0;
-  for (const auto& use : used) live += use.bytes;
-  const uint64_t others = log_->disk_bytes() - log_->spare_bytes();
-  return std::max(space_.options().segment_bytes, 2 * live - std::min(2 * live, others));
-}
-
-// One step, between two batches of entries: the rows have one writer.
-asio::awaitable<void> Node::move_blocks() {
-  const uint64_t segment = *emptying_;
-  const auto moved = co_await net::on_worker(
-      workers_.urgent, [&] { return state_->move_blocks(segment, kMoveBytes); });
-  if (!moved && moved.error().code == Errc::kIo) {
-    fail_stop("moving blocks out of a log segment", moved.error());
-    co_return;
-  }
-  if (!moved && moved.error().code != Errc::kNoSpace) {
-    spdlog::error("log segment {} must stay: {}", segment, moved.error().message);
-    unreadable_homes_.insert(segment);
-  }
-  if (moved && *moved > 0) {
-    unflushed_bytes_ += *moved;
-    moved_bytes_ += *moved;
-    co_return;
-  }
-  emptying_.reset();
-  emptied_ = moved.has_value();
-  let_go_signal_.notify();
-}
-
-// The last entry up to `flushed` that nobody needs: there are enough behind it, and no follower is
-// about to ask for it, unless it lags by far.
-Index Node::forgettable(Index flushed) const {
-  const raft::View view = core_.view();
-  Index upto = flushed;
-  for (const raft::PeerView& peer : view.peers) {
-    if (peer.active && bytes_after(peer.match) < kLagKeepFactor * log_keep_bytes_)
-      upto = std::min(upto, peer.match);
-  }
-  uint64_t bytes = 0;
-  for (Index index = core_.last(); index > core_.base().index; index = index - 1) {
-    bytes += core_.meta_at(index).bytes();
-    if (bytes >= log_keep_bytes_) return std::min(upto, index - 1);
-  }
-  return core_.base().index;
-}
-
-bool Node::log_goes_on_from(Index index) const {
-  if (index < core_.base().index || index > core_.commit()) return false;
-  return log_keep_bytes_ == 0 || bytes_after(index) <= log_keep_bytes_ / 2;
-}
-
-void Node::forget_log(Index flushed) {
-  if (log_keep_bytes_ == 0 || forgetting_ || stopping_) return;
-  const Index upto = log_->may_begin_behind(forgettable(flushed));
-  if (upto <= log_->base().index) return;
-  // Its rows name the members from then on.
-  const auto members = state_->configuration();
-  if (!members || (!*members && membership_.newest_index() != Index())) return;
-  forgetting_ = true;
-  log_->begin_behind({upto, core_.term_at(upto), core_.chain_at(upto)}, [this, upto] {
-    forgetting_ = false;
-    let_go_signal_.notify();
-    core_.compact(upto);
-    spdlog::info("the log begins behind entry {} now", upto);
-  });
 }
 
 // Another primary's entries replaced some of ours: those can't be committed any more, since its

@@ -25,24 +25,23 @@ Result<Digest> digest_of(const storage::Committed& head) {
 // The block may lie elsewhere here as well, if it was uploaded twice.
 asio::awaitable<Status> Node::mend_payload(storage::Committed head) {
   const auto payloads = log_->payloads();
-  const auto whole = co_await net::on_worker(workers_.background, [&] {
+  const auto whole = co_await net::on_worker(workers_.urgent, [&] {
     return payloads->read(head.place, head.payload_bytes, head.payload_crc,
                           storage::ReadFrom::kDisk);
   });
   if (whole) co_return Status{};
   BALLAST_CO_TRY(const Digest digest, digest_of(head));
-  const auto own =
-      co_await net::on_worker(workers_.background, [&] { return state_->block(digest); });
+  const auto own = co_await net::on_worker(workers_.urgent, [&] { return state_->block(digest); });
   Result<Bytes> bytes = own ? Result<Bytes>(own->bytes) : std::unexpected(own.error());
   if (!bytes && fetch_block_) bytes = co_await fetch_block_(digest);
   if (!bytes) co_return std::unexpected(bytes.error());
-  co_return co_await net::on_worker(workers_.background,
+  co_return co_await net::on_worker(workers_.urgent,
                                     [&] { return payloads->restore(head.place, *bytes); });
 }
 
 // True if the entries can be read now.
 asio::awaitable<bool> Node::mend_log(std::shared_ptr<storage::LogRead> read) {
-  const auto heads = co_await net::on_worker(workers_.background, [read] { return read->heads(); });
+  const auto heads = co_await net::on_worker(workers_.urgent, [read] { return read->heads(); });
   if (!heads) co_return false;
   for (const storage::Committed& head : *heads) {
     if (head.payload_bytes == 0) continue;
@@ -70,7 +69,7 @@ asio::awaitable<void> Node::restore_next() {
   const Restore restore = std::move(restores_.front());
   restores_.pop_front();
   const Status restored = co_await net::on_worker(
-      workers_.background, [&] { return state_->restore_block(restore.digest, restore.bytes); });
+      workers_.urgent, [&] { return state_->restore_block(restore.digest, restore.bytes); });
   if (restored) {
     unflushed_bytes_ += restore.bytes.size();
     unreadable_homes_.clear();  // it may have been what one of them waited for
@@ -111,7 +110,7 @@ asio::awaitable<bool> Node::bring(Digest digest) {
   const auto bytes = co_await fetch_block_(digest);
   if (!bytes || stopping_) co_return false;
   const Status restored = co_await net::on_worker(
-      workers_.background, [&] { return state_->restore_block(digest, *bytes); });
+      workers_.urgent, [&] { return state_->restore_block(digest, *bytes); });
   co_return restored.has_value();
 }
 

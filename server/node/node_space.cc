@@ -17,6 +17,7 @@ constexpr auto kMeasurePeriod = std::chrono::seconds(1);
 constexpr auto kHandoverPause = std::chrono::seconds(10);
 constexpr auto kRoomCheckPeriod = std::chrono::milliseconds(250);
 constexpr auto kGiveWay = std::chrono::milliseconds(10);
+constexpr uint64_t kGiveWayBytes = limits::kMiB;
 
 uint64_t record_bytes_of(const Bytes& header, const Bytes& payload) {
   return storage::record_bytes(static_cast<uint32_t>(header.size()),
@@ -132,7 +133,10 @@ asio::awaitable<bool> Node::room_for(std::span<const Entry> entries, std::functi
   co_return !stopping_ && !gone();
 }
 
-asio::awaitable<void> Node::give_way() {
+asio::awaitable<void> Node::give_way(uint64_t bytes) {
+  read_for_others_ += bytes;
+  if (read_for_others_ < kGiveWayBytes) co_return;
+  read_for_others_ = 0;
   const auto until = Clock::now() + kGiveWay;
   while (!stopping_ && log_->oldest_pending_us() > 0 && co_await stored_signal_.wait_until(until))
     continue;

@@ -1,7 +1,6 @@
 // What a node could let go of, and letting go of it.
 #include "proto/base/clock.h"
 #include "proto/net/worker.h"
-#include "server/node/log_garbage.h"
 #include "server/service/service.h"
 
 namespace ballast::server {
@@ -14,17 +13,14 @@ constexpr Clock::duration kCollectTime = std::chrono::seconds(5);
 
 asio::awaitable<Result<Answer>> Service::garbage(const pb::Garbage& request) {
   BALLAST_CO_TRY_STATUS(check_rows());
-  const std::vector<storage::LogStore::Home> homes = node_.log().homes();
   Answer answer;
   pb::GarbageReply& reply = *answer.reply.mutable_garbage();
-  BALLAST_CO_TRY_STATUS(co_await net::on_worker(workers_.background, [&]() -> Status {
-    BALLAST_TRY(reply, node_.state().garbage(request.after(), wall_clock_ms(), kCountBudget));
-    if (!reply.next().empty()) return {};
-    BALLAST_TRY(const auto used, node_.state().segments());
-    *reply.mutable_log() = log_garbage(homes, used);
-    return {};
-  }));
-  if (!reply.has_log()) co_return answer;
+  BALLAST_CO_TRY(reply, co_await net::on_worker(workers_.background, [&] {
+                   return node_.state().garbage(request.after(), wall_clock_ms(), kCountBudget);
+                 }));
+  if (!reply.next().empty()) co_return answer;
+  BALLAST_CO_TRY(const Stock stock, co_await node_.take_stock());
+  *reply.mutable_log() = log_garbage(stock);
   reply.mutable_log()->set_bytes(node_.log().disk_bytes());
   reply.mutable_log()->set_spare_bytes(node_.log().spare_bytes());
   co_return answer;

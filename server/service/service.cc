@@ -312,7 +312,6 @@ asio::awaitable<Result<Answer>> Service::dispatch_read(const pb::Request& reques
 asio::awaitable<Result<Answer>> Service::get_block(const pb::GetBlock& request) {
   BALLAST_CO_TRY_STATUS(check_rows());
   BALLAST_CO_TRY(const Digest digest, Digest::from_raw(request.digest()));
-  if (request.once()) co_await node_.give_way();
   // Before the look-up, so that what it does not find was deleted by what is applied.
   const uint64_t applied = node_.state().applied().index.value();
   const auto from = request.once() ? storage::ReadFrom::kDisk : storage::ReadFrom::kCache;
@@ -322,6 +321,7 @@ asio::awaitable<Result<Answer>> Service::get_block(const pb::GetBlock& request) 
     co_return fail(Errc::kUnavailable, "{}, but only {} entries are applied here",
                    block.error().message, applied);
   if (!block) co_return std::unexpected(std::move(block).error());
+  if (request.once()) co_await node_.give_way(block->bytes.size());
   Answer answer;
   answer.payload_crc = block->reference.crc32c();
   answer.payload = std::move(block->bytes);

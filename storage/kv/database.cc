@@ -250,6 +250,14 @@ class Database final : public Viewing<RowStore> {
       return fail(Errc::kNoSpace, "cannot flush the database: its rows are still in memory");
     return {};
   }
+  uint64_t disk_bytes() const override {
+    using Properties = rocksdb::DB::Properties;
+    uint64_t tables = 0;
+    uint64_t blobs = 0;
+    database_->GetIntProperty(Properties::kTotalSstFilesSize, &tables);
+    database_->GetIntProperty(Properties::kTotalBlobFileSize, &blobs);
+    return tables + blobs;
+  }
 
  private:
   std::unique_ptr<rocksdb::DB> database_;

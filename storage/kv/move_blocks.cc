@@ -1,4 +1,6 @@
 // The life of log segments, seen from the rows: what lies in them, and how it gets out of one.
+#include <map>
+#include <span>
 #include <utility>
 
 #include "storage/kv/block_rows.h"
@@ -9,17 +11,24 @@
 namespace ballast::storage {
 namespace {
 
-Result<SegmentMove> find_blocks(const RowView& rows, uint64_t segment) {
-  SegmentMove move{.segment = segment};
+// Of which the digests take 32 bytes each in memory.
+constexpr uint64_t kBlocksFoundMax = 256 << 10;
+constexpr size_t kBlocksOfLoad = 256;  // each is read by itself
+
+using Moves = std::map<uint64_t, SegmentMove>;
+
+// Fills in the moves of these segments.
+Status find_in(const RowView& rows, Moves& moves) {
   const std::string prefix = kind_key(RowKind::kPlace);
   const auto places = rows.scan(prefix, prefix_end(prefix));
   for (; places->valid(); places->next()) {
     BALLAST_TRY(const auto place, parse_row<pb::PlaceRow>(places->value()));
-    if (place.segment() != segment) continue;
-    BALLAST_TRY(move.left.emplace_back(), Digest::from_raw(places->key().substr(prefix.size())));
+    const auto move = moves.find(place.segment());
+    if (move == moves.end()) continue;
+    BALLAST_TRY(move->second.left.emplace_back(),
+                Digest::from_raw(places->key().substr(prefix.size())));
   }
-  BALLAST_TRY_STATUS(places->status());
-  return move;
+  return places->status();
 }
 
 Result<std::optional<SegmentUse>> segment_use(const RowView& rows, uint64_t segment) {
@@ -65,13 +74,14 @@ Result<std::vector<SegmentUse>> StateMachine::segments() const {
 }
 
 // Takes blocks off the end of `move` until it has enough of them.
-Result<Load> StateMachine::Impl::read_load(SegmentMove& move, uint64_t bytes_max) {
+Result<Load> StateMachine::Impl::read_load(uint64_t segment, SegmentMove& move,
+                                           uint64_t bytes_max) {
   const RowView& rows = *store;
   Load load;
-  for (; !move.left.empty(); move.left.pop_back()) {
+  for (; !move.left.empty() && load.blocks.size() < kBlocksOfLoad; move.left.pop_back()) {
     const Digest& digest = move.left.back();
     BALLAST_TRY(const auto place, rows.row<pb::PlaceRow>(place_key(digest)));
-    if (!place || place->segment() != move.segment) continue;  // it has gone since it was found
+    if (!place || place->segment() != segment) continue;  // it has gone since it was found
     BALLAST_TRY(const auto row, rows.row<pb::BlockRow>(block_key(digest)));
     if (!row)
       return fail(Errc::kCorrupt, "rows contradict each other: block {} has a place, and no row",
@@ -90,35 +100,70 @@ Result<Load> StateMachine::Impl::read_load(SegmentMove& move, uint64_t bytes_max
   return load;
 }
 
+Result<SegmentMove> StateMachine::Impl::take_move(uint64_t segment) {
+  {
+    const std::lock_guard lock(moves_mutex);
+    auto found = moves.extract(segment);
+    if (found && (!found.mapped().left.empty() || found.mapped().damaged > 0))
+      return std::move(found.mapped());
+  }
+  Moves found{{segment, {}}};
+  BALLAST_TRY_STATUS(find_in(*store, found));
+  return std::move(found.begin()->second);
+}
+
 Result<uint64_t> StateMachine::Impl::move_on(uint64_t segment, uint64_t bytes_max) {
   while (true) {
     BALLAST_TRY(const auto use, segment_use(*store, segment));
-    if (!use) {
-      moving.reset();
-      return 0;
-    }
-    if (!moving || moving->segment != segment) {
-      BALLAST_TRY(moving, find_blocks(*store, segment));
-      if (moving->left.empty())
-        return fail(Errc::kCorrupt,
-                    "rows contradict each other: {} blocks lie in log segment {}, and none has its "
-                    "place there",
-                    use->blocks, segment);
-    }
-    BALLAST_TRY(const Load load, read_load(*moving, bytes_max));
+    if (!use) return 0;
+    BALLAST_TRY(SegmentMove move, take_move(segment));
+    if (move.left.empty() && move.damaged == 0)
+      return fail(Errc::kCorrupt,
+                  "rows contradict each other: {} blocks lie in log segment {}, and none has its "
+                  "place there",
+                  use->blocks, segment);
+    BALLAST_TRY(const Load load, read_load(segment, move, bytes_max));
     if (!load.blocks.empty()) BALLAST_TRY_STATUS(write_load(*store, load, *use));
-    if (load.bytes > 0) return load.bytes;
-    if (moving->damaged > 0)
+    if (load.blocks.empty() && move.damaged > 0)
       return fail(Errc::kCorrupt,
                   "log segment {} must stay: {} of its blocks can't be read; the first: {}",
-                  segment, moving->damaged, moving->first_damage);
-    moving.reset();  // what has come since it was looked through is found by another look
+                  segment, move.damaged, move.first_damage);
+    // What has come since it was looked through is found by another look.
+    if (!move.left.empty() || move.damaged > 0) {
+      const std::lock_guard lock(moves_mutex);
+      moves.insert_or_assign(segment, std::move(move));
+    }
+    if (load.bytes > 0) return load.bytes;
   }
+}
+
+Status StateMachine::find_blocks(std::span<const uint64_t> segments) {
+  Moves found;
+  uint64_t blocks = 0;
+  for (const uint64_t segment : segments) {
+    BALLAST_TRY(const auto use, segment_use(*impl_->store, segment));
+    if (!use) continue;
+    blocks += use->blocks;
+    if (!found.empty() && blocks > kBlocksFoundMax) break;
+    found.try_emplace(segment);
+  }
+  {
+    const std::lock_guard lock(impl_->moves_mutex);
+    if (segments.empty() || impl_->moves.contains(segments.front())) return {};
+    impl_->moves.clear();
+  }
+  BALLAST_TRY_STATUS(find_in(*impl_->store->snapshot(), found));
+  const std::lock_guard lock(impl_->moves_mutex);
+  impl_->moves = std::move(found);
+  return {};
 }
 
 Result<uint64_t> StateMachine::move_blocks(uint64_t segment, uint64_t bytes_max) {
   auto moved = impl_->move_on(segment, bytes_max);
-  if (!moved) impl_->moving.reset();
+  if (!moved || *moved == 0) {
+    const std::lock_guard lock(impl_->moves_mutex);
+    impl_->moves.erase(segment);
+  }
   return moved;
 }
 

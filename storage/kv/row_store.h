@@ -76,6 +76,8 @@ class RowStore : public RowView {
   // All or none; durable only after flush(), and never before an earlier batch.
   virtual Status write(std::span<const RowChange> changes) = 0;
   virtual Status flush() = 0;
+  // That its files take, as far as it knows. Thread-safe.
+  virtual uint64_t disk_bytes() const = 0;
 };
 
 }  // namespace ballast::storage

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -17,10 +18,9 @@
 
 namespace ballast::storage {
 
-// A segment whose blocks move_blocks() moves: found once, since finding them takes a walk over the
-// places of all blocks. At most 65,536, since each takes at least 4 KiB of the segment.
+// The blocks of a segment that move_blocks() moves: found once, since that takes a walk over the
+// places of all blocks.
 struct SegmentMove {
-  uint64_t segment = 0;
   std::vector<Digest> left;
   uint64_t damaged = 0;
   std::string first_damage;  // what was wrong with it
@@ -38,8 +38,10 @@ struct StateMachine::Impl {
 
   mutable std::mutex mutex;  // guards `position`
   Position position;
-  Totals totals;                      // of the applying thread
-  std::optional<SegmentMove> moving;  // of the applying thread
+  Totals totals;  // of the applying thread
+
+  std::mutex moves_mutex;
+  std::map<uint64_t, SegmentMove> moves;  // by the segments that were looked for
 
   // ApplyContext says what these are; has_expired() moves them on.
   mutable std::atomic<uint64_t> lease_floor_ms{0};
@@ -57,9 +59,11 @@ struct StateMachine::Impl {
   }
 
   // Takes blocks off the end of `move` until it has enough of them.
-  Result<Load> read_load(SegmentMove& move, uint64_t bytes_max);
-  // What move_blocks() does, but for forgetting `moving` after an error.
+  Result<Load> read_load(uint64_t segment, SegmentMove& move, uint64_t bytes_max);
+  // What move_blocks() does, but for forgetting the segment's move after an error.
   Result<uint64_t> move_on(uint64_t segment, uint64_t bytes_max);
+  // What was found before, or is now.
+  Result<SegmentMove> take_move(uint64_t segment);
 
   Position applied() const {
     const std::lock_guard lock(mutex);

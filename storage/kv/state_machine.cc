@@ -137,6 +137,8 @@ Status StateMachine::flush() {
   return BALLAST_PLANTED(kRowsNotFlushed) ? Status() : impl_->store->flush();
 }
 
+uint64_t StateMachine::disk_bytes() const { return impl_->store->disk_bytes(); }
+
 Result<std::optional<pb::ConfigurationRow>> StateMachine::configuration() const {
   return impl_->store->row<pb::ConfigurationRow>(kind_key(RowKind::kConfiguration));
 }

@@ -74,6 +74,8 @@ class StateMachine {
   // Makes everything applied durable, and the moves of blocks. After kNoSpace RocksDB takes no
   // more, and by itself goes on when there is space again; reads are served meanwhile.
   Status flush();
+  // That the database's files take. Thread-safe.
+  uint64_t disk_bytes() const;
 
   // How much of a log segment is live: the payloads of blocks that lie in it.
   struct SegmentUse {
@@ -85,13 +87,18 @@ class StateMachine {
   // Of all segments where a block lies, in the order of their sequences. Errors: kCorrupt, kIo.
   Result<std::vector<SegmentUse>> segments() const;
 
+  // Finds the blocks that lie in these segments, in one walk over the places of all: what
+  // move_blocks() would do for each by itself. Of the first of them at least, and of the others
+  // while it takes little memory; nothing is done if those of the first are known. Any thread, but
+  // not beside move_blocks() of the same segments. Errors: kCorrupt, kIo.
+  Status find_blocks(std::span<const uint64_t> segments);
+
   // Moves blocks that lie in this segment into the database, as many as have at most `bytes_max`
-  // bytes together, but at least one; in one atomic batch. Returns their bytes; 0: no block is left
-  // in the segment, and after flush() nothing needs it. Called by the thread that calls apply(),
-  // between its calls.
-  // Error kCorrupt, once everything else has moved: some blocks can't be read. They stay where they
-  // are, and their segment has to stay too, until they are restored; the next call tries them
-  // again. Error kIo: the node must stop.
+  // bytes together, at least one and a few hundred at most; in one atomic batch. Returns their
+  // bytes; 0: no block is left in the segment, and after flush() nothing needs it. Called by the
+  // thread that calls apply(), between its calls. Error kCorrupt, once everything else has moved:
+  // some blocks can't be read. They stay where they are, and their segment has to stay too, until
+  // they are restored; the next call tries them again. Error kIo: the node must stop.
   Result<uint64_t> move_blocks(uint64_t segment, uint64_t bytes_max);
 
   // Reads. Errors: kNotFound with the name in the message; kCorrupt, kIo.

@@ -74,6 +74,7 @@ class MemoryRows::Store final : public Reading<storage::RowStore> {
     if (life_ == memory_.life_) memory_.flush();
     return {};
   }
+  uint64_t disk_bytes() const override { return 0; }
 
  private:
   MemoryRows& memory_;

@@ -78,6 +78,7 @@ class RefusingRows final : public storage::RowStore {
   }
   Status verify() const override { return rows_->verify(); }
   Status flush() override { return rows_->flush(); }
+  uint64_t disk_bytes() const override { return rows_->disk_bytes(); }
 
  private:
   std::unique_ptr<RowStore> rows_;

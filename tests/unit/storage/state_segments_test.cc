@@ -124,6 +124,44 @@ TEST_F(Segments, what_changes_between_moves_is_seen) {
   EXPECT_EQ(recount(t.rows()), uses());
 }
 
+// Rows that count the walks over all places.
+class CountedRows final : public LentRows {
+ public:
+  using LentRows::LentRows;
+  std::unique_ptr<RowCursor> scan(const std::string& lower,
+                                  const std::string& upper) const override {
+    if (lower == kind_key(RowKind::kPlace)) ++walks;
+    return LentRows::scan(lower, upper);
+  }
+  std::unique_ptr<RowView> snapshot() const override {
+    return std::make_unique<CountedRows>(*this);
+  }
+  static inline int walks = 0;
+};
+
+TEST(SegmentWalks, find_the_blocks_of_several_segments_at_once) {
+  TemporaryDirectory directory;
+  auto store = open_database({.directory = directory.path()});
+  ASSERT_TRUE(store);
+  const auto payloads = std::make_shared<TestPayloads>(2);
+  const auto machine = *StateMachine::over(std::make_unique<CountedRows>(**store), payloads);
+  std::vector<Entry> entries;
+  for (uint64_t i = 1; i <= 6; ++i)
+    entries.push_back(block_entry(i, block_bytes(i, 1000), 1000, kHour));
+  ASSERT_TRUE(machine->apply(payloads->commit(entries)));
+  CountedRows::walks = 0;
+  const std::vector<uint64_t> segments{2, 3};
+  ASSERT_TRUE(machine->find_blocks(segments));
+  ASSERT_TRUE(machine->find_blocks(segments)) << "it is known already";
+  for (const uint64_t segment : segments)
+    for (const uint64_t moved : {2000, 0})
+      EXPECT_EQ(machine->move_blocks(segment, 10'000).value_or(7), moved);
+  EXPECT_EQ(CountedRows::walks, 1);
+  EXPECT_EQ(machine->move_blocks(1, 10'000).value_or(7), 2000u) << "nobody looked for those";
+  EXPECT_EQ(CountedRows::walks, 2);
+  EXPECT_EQ(machine->segments()->size(), 0u);
+}
+
 TEST_F(Segments, what_cannot_be_read_stays_and_stops_no_other) {
   std::vector<Bytes> blocks;
   for (uint64_t i = 1; i <= 4; ++i) blocks.push_back(block_bytes(i, 1000));

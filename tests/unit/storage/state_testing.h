@@ -148,7 +148,7 @@ inline std::unique_ptr<StateMachine> open_state(
 }
 
 // Rows that somebody else owns and looks at.
-class LentRows final : public RowStore {
+class LentRows : public RowStore {
  public:
   explicit LentRows(RowStore& rows) : rows_(rows) {}
   Result<std::optional<std::string>> get(const std::string& key) const override {
@@ -169,6 +169,7 @@ class LentRows final : public RowStore {
   Status write(std::span<const RowChange> changes) override { return rows_.write(changes); }
   Status verify() const override { return rows_.verify(); }
   Status flush() override { return rows_.flush(); }
+  uint64_t disk_bytes() const override { return rows_.disk_bytes(); }
 
  private:
   RowStore& rows_;

@@ -56,6 +56,7 @@ asio::awaitable<void> Node::flush_loop() {
     answer_flushes(asked, flushed);
     if (flushed) {
       first = false;
+      looked_at_ = {};  // the database has grown
       continue;
     }
     spdlog::warn("{}; it will be tried again", flushed.error().message);

@@ -167,6 +167,38 @@ TEST_F(SparseSegments, are_emptied_one_after_the_other_without_a_write) {
   for (const kvctl::LocalNode& node : nodes) expect_all(node);
 }
 
+// Four of seven stay: no segment is half empty, but all of them take more than they should.
+TEST_F(SparseSegments, are_emptied_earlier_while_all_takes_too_much) {
+  put(140);
+  const auto& nodes = cluster_.processes().nodes();
+  ASSERT_TRUE(RunningCluster::eventually([&] {
+    return std::ranges::all_of(nodes, [&](const auto& node) { return forgotten(node) > Index(); });
+  }));
+  constexpr uint64_t kSegment = 16 << 20;
+  const auto logs_take_less = [&](uint64_t bytes) {
+    const auto reports = client_.garbage();
+    return reports && std::ranges::all_of(*reports, [&](const client::GarbageReport& node) {
+             return !node.error && node.log_bytes - node.spare_bytes < bytes;
+           });
+  };
+  ASSERT_FALSE(logs_take_less(10 * kSegment));
+  for (uint64_t number = 1; number <= 140; ++number) {
+    if (number % 7 < 4) continue;
+    ASSERT_TRUE(client_.remove(key_of(number)));
+    live_.erase(number);
+  }
+  EXPECT_TRUE(RunningCluster::eventually([&] { return logs_take_less(9 * kSegment); }));
+  const auto nothing_is_due = [&] {
+    const auto reports = client_.garbage();
+    return reports && std::ranges::all_of(*reports, [](const client::GarbageReport& node) {
+             return !node.error && node.empty_segments + node.sparse_segments == 0;
+           });
+  };
+  EXPECT_TRUE(RunningCluster::eventually(nothing_is_due));
+  cluster_.settle();
+  for (const kvctl::LocalNode& node : nodes) expect_all(node);
+}
+
 TEST_F(Snapshots, a_new_member_catches_up_and_stays_whole) {
   put(30);
   make_them_forget(cluster_.processes().nodes());

@@ -7,7 +7,6 @@
 // beside.
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -25,6 +24,7 @@
 #include <vector>
 
 #include "bench/amplification/rocksdb_alone.h"
+#include "bench/load/disk_counters.h"
 #include "client/client.h"
 #include "client/kvctl/local_cluster.h"
 
@@ -75,17 +75,10 @@ Result<uint64_t> written_by(const std::string& process) {
   return fail(Errc::kIo, "/proc/{}/io can't be read: run it as the user of the nodes", process);
 }
 
-// By the counters of the disk that the path lies on, of whoever wrote it. Nothing if it has none.
+// By the disk's counters, of whoever wrote it, and with what was still in the page cache.
 std::optional<uint64_t> written_to_disk(const std::string& path) {
-  struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) return std::nullopt;
-  ::sync();  // what is still in the page cache
-  std::ifstream counters(
-      fmt::format("/sys/dev/block/{}:{}/stat", major(status.st_dev), minor(status.st_dev)));
-  uint64_t sectors = 0;
-  for (int field = 0; field < 7; ++field)
-    if (!(counters >> sectors)) return std::nullopt;
-  return sectors * 512;
+  ::sync();
+  return load::written_to_disk(path);
 }
 
 // How much of the disk a folder takes, beside what is live in it: at most, while this lives.

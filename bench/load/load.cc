@@ -12,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "bench/load/disk_counters.h"
 #include "proto/base/uuid.h"
 
 namespace ballast::load {
@@ -193,6 +194,29 @@ Result<LoadClients> connect(const LoadOptions& options, Keys& keys, const Uuid& 
   return clients;
 }
 
+// Looks at a disk's counters when the calls begin and end to count.
+class DiskMeter {
+ public:
+  DiskMeter(const std::string& path, Window window)
+      : thread_([this, path, window] {
+          if (path.empty()) return;
+          std::this_thread::sleep_until(window.begin);
+          const auto before = written_to_disk(path);
+          std::this_thread::sleep_until(window.end);
+          const auto after = written_to_disk(path);
+          if (before && after) bytes_ = *after - *before;
+        }) {}
+  // When the window has ended.
+  std::optional<uint64_t> bytes() {
+    thread_.join();
+    return bytes_;
+  }
+
+ private:
+  std::optional<uint64_t> bytes_;
+  std::jthread thread_;  // last: it uses the other
+};
+
 // Reads need something to read.
 Status fill(LoadClients& clients, const LoadOptions& options) {
   if (options.mix == Mix::kPut) return {};
@@ -220,6 +244,8 @@ void CallFigures::merge(const CallFigures& other) {
 }
 
 Result<LoadReport> run_load(const LoadOptions& options) {
+  if (!options.disk.empty() && !written_to_disk(options.disk))
+    return fail(Errc::kInvalidArgument, "the disk that '{}' lies on has no counters", options.disk);
   const Uuid run = Uuid::random();
   Keys keys(run.to_string().substr(0, 8), options.keys);
   BALLAST_TRY(auto clients, connect(options, keys, run));
@@ -230,10 +256,12 @@ Result<LoadReport> run_load(const LoadOptions& options) {
     const auto start = Clock::now();
     const auto begin = start + options.warm_up;
     const Window window{start, begin, begin + options.time};
+    DiskMeter disk(options.disk, window);
     BALLAST_TRY_STATUS(on_every_client(clients, [&](LoadClient& client, size_t i) -> Status {
       client.run(window, i);
       return {};
     }));
+    report.disk_bytes = disk.bytes();
     report.seconds = std::chrono::duration<double>(options.time).count();
   }
   const Status removed = on_every_client(clients, [&](LoadClient& client, size_t first) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,7 @@ struct LoadOptions {
   std::chrono::milliseconds warm_up{1000};  // not counted
   std::chrono::milliseconds time{5000};
   client::milliseconds deadline{30'000};  // of each call
+  std::string disk;  // a path on the disk whose counters are looked at; empty: none is
 };
 
 // What one kind of call did while it counted.
@@ -49,6 +51,8 @@ struct LoadReport {
   CallFigures put;
   CallFigures get;
   double seconds = 0;  // that were counted
+  // Written to the disk meanwhile, by whomever.
+  std::optional<uint64_t> disk_bytes;
   std::string clean_up_error;
 };
 

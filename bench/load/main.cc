@@ -78,10 +78,19 @@ Json to_json(const CallFigures& figures, const LoadOptions& options, double seco
           {"first_error", figures.first_error}};
 }
 
+// Bytes that went to the disk for each encoded byte that was put.
+double disk_ratio(const LoadReport& report) {
+  return static_cast<double>(*report.disk_bytes) / static_cast<double>(report.put.encoded_bytes);
+}
+
 void print_json(const LoadReport& report, const LoadOptions& options, const Words& words) {
   Json json{{"op", words.mix},      {"size", options.bytes}, {"codec", words.codec},
             {"ack", words.ack},     {"read", words.read},    {"clients", options.clients},
             {"keys", options.keys}, {"rate", options.rate},  {"seconds", report.seconds}};
+  if (report.disk_bytes) {
+    json["disk_mb"] = static_cast<double>(*report.disk_bytes) / 1e6;
+    if (report.put.encoded_bytes > 0) json["disk_ratio"] = disk_ratio(report);
+  }
   if (options.mix != Mix::kGet) json["put"] = to_json(report.put, options, report.seconds);
   if (options.mix != Mix::kPut) json["get"] = to_json(report.get, options, report.seconds);
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
@@ -111,6 +120,12 @@ void print_table(const LoadReport& report, const LoadOptions& options, const Wor
              "ERRORS");
   if (options.mix != Mix::kGet) print_row("put", report.put, options, report.seconds);
   if (options.mix != Mix::kPut) print_row("get", report.get, options, report.seconds);
+  if (!report.disk_bytes) return;
+  fmt::print("\n{:.1f} MB were written to the disk of '{}'",
+             static_cast<double>(*report.disk_bytes) / 1e6, options.disk);
+  if (report.put.encoded_bytes > 0)
+    fmt::print(": {:.3f} bytes for each encoded one that was put", disk_ratio(report));
+  fmt::print("\n");
 }
 
 void add_options(CLI::App& app, LoadOptions& options, Words& words) {
@@ -144,6 +159,9 @@ void add_options(CLI::App& app, LoadOptions& options, Words& words) {
   app.add_option("--warm-up", words.warm_up, "Seconds before it")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
+  app.add_option("--disk", options.disk,
+                 "A path on the disk of the nodes: what goes to it meanwhile is counted, of all "
+                 "nodes that lie there and of everybody else");
   app.add_option("-o,--output", words.output, "How the figures are printed")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();

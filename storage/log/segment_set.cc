@@ -59,7 +59,7 @@ Result<SegmentPtr> SegmentSet::find(uint64_t sequence) const {
 
 Result<Bytes> SegmentSet::read(Place place, uint32_t bytes, uint32_t crc, ReadFrom from) const {
   BALLAST_TRY(const SegmentPtr segment, find(place.segment));
-  if (place.offset() + bytes > segment->bytes)
+  if (place.offset() + direct_round_up(bytes) > segment->bytes)
     return fail(Errc::kCorrupt, "'{}' is cut off: it ends at offset {}", segment->file.path(),
                 segment->bytes);
   // The page cache first: models are read again and again. What it holds may be damaged, or older

@@ -196,6 +196,23 @@ TEST_F(Arriving, a_segment_that_is_longer_than_it_says_is_whole) {
   EXPECT_EQ((*report)->damage, "");
 }
 
+// Wherever it ends, in the padding too: files of segments end where pages do.
+TEST_F(Arriving, a_segment_that_is_cut_off_within_its_last_page_is_damaged) {
+  const auto arriving = open();
+  const Bytes bytes = block_bytes(1, 5000);
+  const Place place = add(*arriving, bytes);
+  ASSERT_TRUE(arriving->seal());
+  std::filesystem::resize_file(path_of(place.segment, directory_ / "arriving"),
+                               place.offset() + 5001);
+  const auto log = take_over();
+  for (const ReadFrom from : {ReadFrom::kCache, ReadFrom::kDisk}) {
+    const auto read = log->payloads()->read(place, 5000, crc32c(bytes.span()), from);
+    ASSERT_FALSE(read);
+    EXPECT_EQ(read.error().code, Errc::kCorrupt) << read.error().message;
+    EXPECT_NE(read.error().message.find("is cut off"), std::string::npos);
+  }
+}
+
 TEST_F(Arriving, a_damaged_block_is_written_over_in_its_place) {
   const Bytes bytes = block_bytes(1, 10'000);
   const auto arriving = open();

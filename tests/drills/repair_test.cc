@@ -264,6 +264,7 @@ TEST_F(Repairs, a_manifest_that_has_rotted_is_brought_when_it_is_needed) {
 TEST_F(Repairs, one_that_is_to_be_applied_again_is_brought_too) {
   const kvctl::LocalNode node = cluster_.follower();
   publish("the-mark-of-the-first");
+  put(1);  // it tells that what stands before it was durable: else rot there is a torn tail
   cluster_.settle();
   cluster_.kill(node);  // what it has applied is not flushed
   ASSERT_EQ(rot_all(log_of(node), "the-mark-of-the-first"), 1u);
@@ -275,8 +276,8 @@ TEST_F(Repairs, one_that_is_to_be_applied_again_is_brought_too) {
 
 TEST_F(Repairs,
        where_nobody_has_what_an_entry_needs_the_rows_of_another_node_show_what_came_of_it) {
-  put(3);
   publish("the-mark-of-the-first");
+  put(3);  // the last of these tells that it was durable
   const kvctl::LocalNode node = cluster_.follower();
   cluster_.settle();
   ASSERT_EQ(rot_all(log_of(node), "the-mark-of-the-first"), 1u);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iterator>
 #include <random>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
@@ -74,19 +75,26 @@ void RunningCluster::expect_clean_log(const kvctl::LocalNode& node) {
   EXPECT_TRUE(clean) << node.name << " was stopped by a check or a sanitizer";
 }
 
+namespace {
+
+// A drill has nothing to say without its client: what is thrown fails it.
+client::Client connected(client::Options options) {
+  auto client = client::Client::connect(std::move(options));
+  if (!client) throw std::runtime_error(client.error().message);
+  return *std::move(client);
+}
+
+}  // namespace
+
 client::Client RunningCluster::connect(client::Options options) {
   options.endpoints = cluster_->endpoints();
-  auto client = client::Client::connect(std::move(options));
-  EXPECT_TRUE(client) << client.error().message;
-  return *std::move(client);
+  return connected(std::move(options));
 }
 
 client::Client RunningCluster::connect_to(const kvctl::LocalNode& node, client::Options options) {
   options.endpoints = {node.address};
   options.pinned = true;
-  auto client = client::Client::connect(std::move(options));
-  EXPECT_TRUE(client) << client.error().message;
-  return *std::move(client);
+  return connected(std::move(options));
 }
 
 bool RunningCluster::eventually(const std::function<bool()>& condition) {

@@ -63,4 +63,11 @@ uint64_t Histogram::percentile(double percent) const {
   return max_;
 }
 
+std::vector<Histogram::Bucket> Histogram::buckets() const {
+  std::vector<Bucket> buckets;
+  for (size_t i = 0; i < buckets_.size(); ++i)
+    if (buckets_[i] > 0) buckets.push_back({bucket_end(i), buckets_[i]});
+  return buckets;
+}
+
 }  // namespace ballast::load

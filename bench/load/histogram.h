@@ -24,6 +24,13 @@ class Histogram {
   // A value that at least `percent` of the values do not exceed, at most 1/64 above the smallest
   // such value; 0 if there is nothing. Range: [0, 100].
   uint64_t percentile(double percent) const;
+  // The buckets that are not empty, in their order: of two histograms' together the percentiles can
+  // be told elsewhere.
+  struct Bucket {
+    uint64_t end = 0;  // the largest value that falls into it
+    uint64_t count = 0;
+  };
+  std::vector<Bucket> buckets() const;
 
  private:
   std::vector<uint64_t> buckets_;

@@ -28,6 +28,17 @@ TEST(Histogram, is_exact_for_small_values) {
   EXPECT_EQ(histogram.mean(), 63.5);
 }
 
+TEST(Histogram, buckets_hold_every_value_once) {
+  Histogram histogram;
+  for (const uint64_t value : {5, 5, 127, 1000, 1001, 1'000'000}) histogram.add(value);
+  uint64_t count = 0;
+  for (const Histogram::Bucket& bucket : histogram.buckets()) count += bucket.count;
+  EXPECT_EQ(count, 6U);
+  EXPECT_EQ(histogram.buckets().front().end, 5U);
+  EXPECT_EQ(histogram.buckets().front().count, 2U);
+  EXPECT_GE(histogram.buckets().back().end, 1'000'000U);
+}
+
 TEST(Histogram, one_value_is_every_percentile) {
   for (const uint64_t value :
        {uint64_t{1}, uint64_t{127}, uint64_t{128}, uint64_t{129}, uint64_t{1'000'003},

@@ -61,6 +61,9 @@ double percentile_us(const CallFigures& figures, double percent) {
 }
 
 Json to_json(const CallFigures& figures, const LoadOptions& options, double seconds) {
+  Json buckets = Json::array();
+  for (const Histogram::Bucket& bucket : figures.latency_ns.buckets())
+    buckets.push_back({static_cast<double>(bucket.end) / 1e3, bucket.count});
   Json errors = Json::object();
   for (const auto& [code, count] : figures.errors) errors[code] = count;
   return {{"ops", figures.latency_ns.count()},
@@ -73,7 +76,8 @@ Json to_json(const CallFigures& figures, const LoadOptions& options, double seco
             {"p90", percentile_us(figures, 90)},
             {"p99", percentile_us(figures, 99)},
             {"p99_9", percentile_us(figures, 99.9)},
-            {"max", static_cast<double>(figures.latency_ns.max()) / 1e3}}},
+            {"max", static_cast<double>(figures.latency_ns.max()) / 1e3},
+            {"buckets", std::move(buckets)}}},
           {"errors", std::move(errors)},
           {"first_error", figures.first_error}};
 }

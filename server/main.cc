@@ -249,11 +249,10 @@ Status settle_incoming(const storage::DataDirectory& directory) {
     spdlog::warn("{}; the snapshot will be fetched anew", incoming.error().message);
     return directory.remove_incoming();
   }
-  // Of rows that can't be read nobody knows which are newer: opening them says what to do.
-  auto state = storage::look_at_rows(directory.state_path());
+  const auto state = storage::look_at_rows(directory.state_path());
   if (!state && state.error().code != Errc::kCorrupt) return {};
-  // A snapshot that is whole ended the node that it is for, whose rows were older. Of half of one
-  // nobody knows: opening the rows says what to do.
+  // Rows that can't be read are older than a snapshot that is whole: it ended the node that had
+  // them. Beside half of one, opening them says what to do.
   const bool installs = storage::supersedes(*incoming, state.value_or(storage::RowsAt()));
   if (!installs && (!state || incoming->index > state->index)) return {};
   if (installs) BALLAST_TRY_STATUS(directory.install_incoming());

@@ -25,6 +25,7 @@ struct Words {
   std::string ack = "sync";
   std::string read = "linearizable";
   std::string output = "table";
+  bool buckets = false;
   double seconds = 5;
   double warm_up = 1;
 };
@@ -60,10 +61,15 @@ double percentile_us(const CallFigures& figures, double percent) {
   return static_cast<double>(figures.latency_ns.percentile(percent)) / 1e3;
 }
 
-Json to_json(const CallFigures& figures, const LoadOptions& options, double seconds) {
+// By how many us they took at most: with those of other runs it gives the percentiles of all.
+Json buckets_of(const CallFigures& figures) {
   Json buckets = Json::array();
   for (const Histogram::Bucket& bucket : figures.latency_ns.buckets())
     buckets.push_back({static_cast<double>(bucket.end) / 1e3, bucket.count});
+  return buckets;
+}
+
+Json to_json(const CallFigures& figures, const LoadOptions& options, double seconds) {
   Json errors = Json::object();
   for (const auto& [code, count] : figures.errors) errors[code] = count;
   return {{"ops", figures.latency_ns.count()},
@@ -76,8 +82,7 @@ Json to_json(const CallFigures& figures, const LoadOptions& options, double seco
             {"p90", percentile_us(figures, 90)},
             {"p99", percentile_us(figures, 99)},
             {"p99_9", percentile_us(figures, 99.9)},
-            {"max", static_cast<double>(figures.latency_ns.max()) / 1e3},
-            {"buckets", std::move(buckets)}}},
+            {"max", static_cast<double>(figures.latency_ns.max()) / 1e3}}},
           {"errors", std::move(errors)},
           {"first_error", figures.first_error}};
 }
@@ -95,8 +100,12 @@ void print_json(const LoadReport& report, const LoadOptions& options, const Word
     json["disk_mb"] = static_cast<double>(*report.disk_bytes) / 1e6;
     if (report.put.encoded_bytes > 0) json["disk_ratio"] = disk_ratio(report);
   }
-  if (options.mix != Mix::kGet) json["put"] = to_json(report.put, options, report.seconds);
-  if (options.mix != Mix::kPut) json["get"] = to_json(report.get, options, report.seconds);
+  const auto add = [&](const char* name, const CallFigures& figures) {
+    json[name] = to_json(figures, options, report.seconds);
+    if (words.buckets) json[name]["buckets_us"] = buckets_of(figures);
+  };
+  if (options.mix != Mix::kGet) add("put", report.put);
+  if (options.mix != Mix::kPut) add("get", report.get);
   fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
 }
 
@@ -163,6 +172,7 @@ void add_options(CLI::App& app, LoadOptions& options, Words& words) {
   app.add_option("--warm-up", words.warm_up, "Seconds before it")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
+  app.add_flag("--buckets", words.buckets, "With -o json: how many calls took how long, too");
   app.add_option("--disk", options.disk,
                  "A path on the disk of the nodes: what goes to it meanwhile is counted, of all "
                  "nodes that lie there and of everybody else");

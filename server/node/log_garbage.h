@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "proto/service.pb.h"
@@ -33,9 +32,9 @@ enum class HomeFate : uint8_t {
 
 // Of each home. One empties if the records of live blocks take less than half of it; and, the
 // sparsest first, if less than three quarters of it are bytes of live blocks, for as long as all
-// takes more of the disk than 1.75 of the live bytes. So it keeps below twice of these, whatever
-// clients remove at random; and a small store, most of which lies in segments that the log needs,
-// moves nothing for the sake of what can't be helped.
+// takes more of the disk than 1.75 of the live bytes. So it takes about twice of these at most
+// while clients remove at random; and a small store, most of which lies in segments that the log
+// needs, moves nothing for the sake of what can't be helped.
 std::vector<HomeFate> fates_of(const Stock& stock);
 
 // Whether more of the disk is taken than that.

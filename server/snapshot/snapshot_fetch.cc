@@ -107,23 +107,22 @@ asio::awaitable<void> SnapshotFetch::run(Index index) {
     }
     if (stopping_) break;
     spdlog::warn("no snapshot could be fetched: {}; it will be tried again", done.error().message);
-    if (!co_await still_needed(index)) break;
+    const auto again = co_await needed_again(index);
+    if (!again) break;
+    index = *again;
   }
 }
 
-// True when the core says so once more; false when the log has brought what the snapshot would
-// have. Then nothing of it is kept.
-asio::awaitable<bool> SnapshotFetch::still_needed(Index& index) {
+// What the core says once more, or nothing when the log has brought what the snapshot would have.
+// Then nothing of it is kept.
+asio::awaitable<std::optional<Index>> SnapshotFetch::needed_again(Index index) {
   needed_again_.reset();
   const auto not_before = Clock::now() + kPauseAfterFailure;
   while (!stopping_ && co_await needed_.wait_until(not_before)) continue;
   while (!stopping_ && !needed_again_ && node_.state().applied().index < index)
     co_await needed_.wait_until(Clock::now() + kPauseAfterFailure);
-  if (stopping_) co_return false;
-  index = needed_again_.value_or(index);
-  if (needed_again_) co_return true;
-  co_await discard("is not needed any more");
-  co_return false;
+  if (!stopping_ && !needed_again_) co_await discard("is not needed any more");
+  co_return stopping_ ? std::nullopt : needed_again_;
 }
 
 // The next attempt begins with nothing.

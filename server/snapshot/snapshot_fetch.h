@@ -61,7 +61,7 @@ class SnapshotFetch {
 
   asio::awaitable<void> run(Index index);
   asio::awaitable<Status> attempt(Index index);
-  asio::awaitable<bool> still_needed(Index& index);
+  asio::awaitable<std::optional<Index>> needed_again(Index index);
   asio::awaitable<void> discard(std::string_view why);
   // How many blocks were left out, since nobody has them any more.
   asio::awaitable<Result<size_t>> bring(Replica& source, const pb::OpenSnapshotReply& opened);

@@ -138,6 +138,11 @@ Result<uint64_t> StateMachine::Impl::move_on(uint64_t segment, uint64_t bytes_ma
 }
 
 Status StateMachine::find_blocks(std::span<const uint64_t> segments) {
+  {
+    const std::lock_guard lock(impl_->moves_mutex);
+    if (segments.empty() || impl_->moves.contains(segments.front())) return {};
+    impl_->moves.clear();
+  }
   Moves found;
   uint64_t blocks = 0;
   for (const uint64_t segment : segments) {
@@ -146,11 +151,6 @@ Status StateMachine::find_blocks(std::span<const uint64_t> segments) {
     blocks += use->blocks;
     if (!found.empty() && blocks > kBlocksFoundMax) break;
     found.try_emplace(segment);
-  }
-  {
-    const std::lock_guard lock(impl_->moves_mutex);
-    if (segments.empty() || impl_->moves.contains(segments.front())) return {};
-    impl_->moves.clear();
   }
   BALLAST_TRY_STATUS(find_in(*impl_->store->snapshot(), found));
   const std::lock_guard lock(impl_->moves_mutex);

@@ -36,6 +36,13 @@ kvctl::LocalCluster create(const std::filesystem::path& dir, kvctl::LocalPlan pl
   std::abort();
 }
 
+// A drill has nothing to say without its client: what is thrown fails it.
+client::Client connected(client::Options options) {
+  auto client = client::Client::connect(std::move(options));
+  if (!client) throw std::runtime_error(client.error().message);
+  return *std::move(client);
+}
+
 }  // namespace
 
 RunningCluster::RunningCluster(unsigned nodes, const Prepare& prepare)
@@ -74,17 +81,6 @@ void RunningCluster::expect_clean_log(const kvctl::LocalNode& node) {
     fprintf(stderr, "%s:\n%s", node.name.c_str(), all.c_str());
   EXPECT_TRUE(clean) << node.name << " was stopped by a check or a sanitizer";
 }
-
-namespace {
-
-// A drill has nothing to say without its client: what is thrown fails it.
-client::Client connected(client::Options options) {
-  auto client = client::Client::connect(std::move(options));
-  if (!client) throw std::runtime_error(client.error().message);
-  return *std::move(client);
-}
-
-}  // namespace
 
 client::Client RunningCluster::connect(client::Options options) {
   options.endpoints = cluster_->endpoints();

@@ -60,9 +60,9 @@ TEST(LogGarbage, a_segment_full_of_small_blocks_that_live_is_not_sparse) {
   EXPECT_EQ(fate(16'000), HomeFate::kEmpties);
 }
 
-// Ten segments of 100, all of them more than half live.
-Stock stock_of(std::vector<uint64_t> live, uint64_t elsewhere = 0) {
-  Stock stock{.live = elsewhere};
+// Segments of 100 MiB, of which so many are live.
+Stock stock_of(const std::vector<uint64_t>& live) {
+  Stock stock;
   for (uint64_t i = 0; i < live.size(); ++i) {
     stock.homes.push_back({i + 1, 100 << 20});
     stock.used.push_back({i + 1, live[i] << 20, live[i]});

@@ -24,7 +24,6 @@ class Fetching {
                                         .segment_bytes = 16 << 20}},
                 .measure = {}},
                [] { ADD_FAILURE() << "nothing can become whole"; }) {}
-  SnapshotFetch& operator*() { return fetch_; }
   SnapshotFetch* operator->() { return &fetch_; }
   bool left_something() const {
     return std::filesystem::exists(paths_.rows) || std::filesystem::exists(paths_.blocks);

@@ -295,5 +295,20 @@ TEST(CollectGarbage, is_asked_for_by_any_client) {
   });
 }
 
+TEST(Node, what_is_read_for_others_gives_way_to_the_log_once_for_each_mib) {
+  OneNode one;
+  one.run([&]() -> asio::awaitable<void> {
+    const storage::LogStore& log = one.node->log();
+    asio::co_spawn(one.io, one.node->write(draft(), pb::ACK_SYNC, soon()), asio::detached);
+    while (log.oldest_pending_us() == 0) co_await one.turn();
+    const Index written = log.last();
+    co_await one.node->give_way(4096);
+    EXPECT_LT(log.durable(), written) << "a small read has waited";
+    const auto began = Clock::now();
+    co_await one.node->give_way(1 << 20);
+    EXPECT_TRUE(log.durable() >= written || Clock::now() - began >= std::chrono::milliseconds(10));
+  });
+}
+
 }  // namespace
 }  // namespace ballast::server

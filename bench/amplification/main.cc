@@ -88,13 +88,14 @@ class DiskUse {
       : folder_(std::move(folder)), thread_([this](const std::stop_token& stop) {
           for (; !stop.stop_requested(); std::this_thread::sleep_for(kLook)) look();
         }) {}
-  std::atomic<uint64_t> live = 0;  // bytes
+  // Bytes. What is put is live once it is acknowledged, that of the first round when all of it is:
+  // before, there is little to compare with.
+  std::atomic<uint64_t> live = 0;
 
   double peak() const { return peak_; }
 
  private:
   void look() {
-    // What is put is counted as live when the last of it is there.
     const uint64_t now_live = live;
     if (now_live == 0) return;
     uint64_t blocks = 0;
@@ -239,6 +240,7 @@ Result<uint64_t> do_rounds(const Cluster& cluster, const Words& words,
                            const std::vector<Round>& rounds, DiskUse& use) {
   std::atomic<uint64_t> encoded = 0;
   for (const Round& round : rounds) {
+    const bool first = &round == &rounds.front();
     BALLAST_TRY_STATUS(
         for_all(cluster, words.clients, round.puts,
                 [&](client::Client& client, Blocks& blocks, uint64_t number) -> Status {
@@ -246,9 +248,10 @@ Result<uint64_t> do_rounds(const Cluster& cluster, const Words& words,
                       client::DType::kF32, {kBlockBytes / sizeof(float)}, blocks.make(number)};
                   BALLAST_TRY(const auto put, client.put(key_of(number), tensor, {}));
                   encoded += put.tensor.encoded_bytes;
+                  if (!first) use.live += kBlockBytes;
                   return {};
                 }));
-    use.live += round.puts.size() * kBlockBytes;
+    if (first) use.live += round.puts.size() * kBlockBytes;
     BALLAST_TRY_STATUS(for_all(cluster, words.clients, round.removes,
                                [&](client::Client& client, Blocks&, uint64_t number) -> Status {
                                  BALLAST_TRY(const auto removed, client.remove(key_of(number)));
@@ -289,10 +292,14 @@ Status measure_rocksdb(const Words& words, bool blob_files) {
   DiskUse use(directory);
   {
     BALLAST_TRY(const auto database, RocksDbAlone::open(directory, blob_files));
-    for (const Round& round : plan(words)) {
-      for (const uint64_t number : round.puts)
+    const std::vector<Round> rounds = plan(words);
+    for (const Round& round : rounds) {
+      const bool first = &round == &rounds.front();
+      for (const uint64_t number : round.puts) {
         BALLAST_TRY_STATUS(database->put(number, blocks.make(number)));
-      use.live += round.puts.size() * kBlockBytes;
+        if (!first) use.live += kBlockBytes;
+      }
+      if (first) use.live += round.puts.size() * kBlockBytes;
       for (const uint64_t number : round.removes) BALLAST_TRY_STATUS(database->remove(number));
       use.live -= round.removes.size() * kBlockBytes;
       if (!round.removes.empty()) std::this_thread::sleep_for(kFreed);

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -88,16 +89,16 @@ class DiskUse {
       : folder_(std::move(folder)), thread_([this](const std::stop_token& stop) {
           for (; !stop.stop_requested(); std::this_thread::sleep_for(kLook)) look();
         }) {}
-  // Bytes. What is put is live once it is acknowledged, that of the first round when all of it is:
-  // before, there is little to compare with.
-  std::atomic<uint64_t> live = 0;
+  std::atomic<uint64_t> live = 0;  // bytes that are acknowledged
+  // Set when the first round has been put: before, there is little to compare with.
+  std::atomic<bool> begun = false;
 
   double peak() const { return peak_; }
 
  private:
   void look() {
     const uint64_t now_live = live;
-    if (now_live == 0) return;
+    if (!begun || now_live == 0) return;
     uint64_t blocks = 0;
     std::error_code gone;  // files come and go meanwhile
     for (std::filesystem::recursive_directory_iterator at(folder_, gone), end; !gone && at != end;
@@ -240,7 +241,6 @@ Result<uint64_t> do_rounds(const Cluster& cluster, const Words& words,
                            const std::vector<Round>& rounds, DiskUse& use) {
   std::atomic<uint64_t> encoded = 0;
   for (const Round& round : rounds) {
-    const bool first = &round == &rounds.front();
     BALLAST_TRY_STATUS(
         for_all(cluster, words.clients, round.puts,
                 [&](client::Client& client, Blocks& blocks, uint64_t number) -> Status {
@@ -248,10 +248,10 @@ Result<uint64_t> do_rounds(const Cluster& cluster, const Words& words,
                       client::DType::kF32, {kBlockBytes / sizeof(float)}, blocks.make(number)};
                   BALLAST_TRY(const auto put, client.put(key_of(number), tensor, {}));
                   encoded += put.tensor.encoded_bytes;
-                  if (!first) use.live += kBlockBytes;
+                  use.live += kBlockBytes;
                   return {};
                 }));
-    if (first) use.live += round.puts.size() * kBlockBytes;
+    use.begun = true;
     BALLAST_TRY_STATUS(for_all(cluster, words.clients, round.removes,
                                [&](client::Client& client, Blocks&, uint64_t number) -> Status {
                                  BALLAST_TRY(const auto removed, client.remove(key_of(number)));
@@ -268,6 +268,7 @@ void print_row(const std::string& name, uint64_t written, uint64_t stored, doubl
   fmt::print("{:<28} {:>12.1f} {:>12.1f} {:>8.3f} {:>10.2f}\n", name,
              static_cast<double>(stored) / 1e6, static_cast<double>(written) / 1e6,
              static_cast<double>(written) / static_cast<double>(stored), use);
+  std::fflush(stdout);  // what follows takes minutes
 }
 
 Status measure_cluster(const Words& words) {
@@ -292,14 +293,12 @@ Status measure_rocksdb(const Words& words, bool blob_files) {
   DiskUse use(directory);
   {
     BALLAST_TRY(const auto database, RocksDbAlone::open(directory, blob_files));
-    const std::vector<Round> rounds = plan(words);
-    for (const Round& round : rounds) {
-      const bool first = &round == &rounds.front();
+    for (const Round& round : plan(words)) {
       for (const uint64_t number : round.puts) {
         BALLAST_TRY_STATUS(database->put(number, blocks.make(number)));
-        if (!first) use.live += kBlockBytes;
+        use.live += kBlockBytes;
       }
-      if (first) use.live += round.puts.size() * kBlockBytes;
+      use.begun = true;
       for (const uint64_t number : round.removes) BALLAST_TRY_STATUS(database->remove(number));
       use.live -= round.removes.size() * kBlockBytes;
       if (!round.removes.empty()) std::this_thread::sleep_for(kFreed);
